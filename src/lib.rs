@@ -11,3 +11,4 @@
 
 pub mod lsn;
 pub mod position;
+pub mod postgres;

@@ -1,0 +1,8 @@
+//! Postgres: the replication stream, and the ordinary connection beside it for the catalog and for control queries.
+
+pub mod catalog;
+pub mod control;
+pub mod session;
+pub mod sql;
+pub mod sqlstate;
+pub mod tls;
