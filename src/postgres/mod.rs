@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod control;
+pub mod replication;
 pub mod session;
 pub mod sql;
 pub mod sqlstate;

@@ -1,0 +1,176 @@
+//! A non-blocking byte stream to the server: TCP, a Unix-domain socket, or TLS over TCP.
+//!
+//! Nothing here blocks but [`Socket::connect`] and [`Socket::wait`], and both have a deadline. Reads and writes return
+//! `WouldBlock` when there is nothing to do.
+//!
+//! TCP's receive buffer is left to the kernel, which lets it grow with the stream: a fixed SO_RCVBUF would switch that
+//! off, and is cut to `net.core.rmem_max`, which on most systems is far less than what the kernel allows itself.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt;
+
+use super::endpoint::{Keepalives, Target};
+use super::tls::TlsSocket;
+
+/// The bytes to and from the server.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<TlsSocket>),
+}
+
+/// What a socket is ready for. A socket that failed or was closed is ready for both: the next call says why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ready {
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+}
+
+impl Socket {
+    /// Opens a connection, in plain text, before `deadline`.
+    pub(super) fn connect(target: &Target, keepalives: Keepalives, deadline: Instant) -> io::Result<Self> {
+        match target {
+            Target::Unix(path) => {
+                let socket = UnixStream::connect(path)?;
+                socket.set_nonblocking(true)?;
+                Ok(Self::Unix(socket))
+            }
+            Target::Tcp { host, addr, port } => {
+                let socket = match addr {
+                    Some(addr) => connect_tcp([SocketAddr::new(*addr, *port)], deadline)?,
+                    None => connect_tcp((host.as_str(), *port).to_socket_addrs()?, deadline)?,
+                };
+                // Status updates are small and must not wait for more to come.
+                socket.set_nodelay(true)?;
+                keep_alive(&socket, keepalives)?;
+                socket.set_nonblocking(true)?;
+                Ok(Self::Tcp(socket))
+            }
+        }
+    }
+
+    /// Reads what is there.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        retry_interrupted(|| match self {
+            Self::Tcp(socket) => socket.read(into),
+            Self::Unix(socket) => socket.read(into),
+            Self::Tls(socket) => socket.read(into),
+        })
+    }
+
+    /// Writes what the other side takes now. Under TLS, what was taken may still need a [`flush`](Self::flush).
+    pub(super) fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        retry_interrupted(|| match self {
+            Self::Tcp(socket) => socket.write(from),
+            Self::Unix(socket) => socket.write(from),
+            Self::Tls(socket) => socket.write(from),
+        })
+    }
+
+    /// Sends what TLS still holds; `WouldBlock` if the other side does not take it now.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(socket) => retry_interrupted(|| socket.flush()),
+        }
+    }
+
+    /// The certificate that the server showed, if there is TLS.
+    pub(super) fn server_certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(socket) => socket.server_certificate(),
+        }
+    }
+
+    /// Waits until the socket is readable or, if `for_writing`, writable, for at most `patience`.
+    pub(super) fn wait(&self, for_writing: bool, patience: Duration) -> io::Result<Ready> {
+        wait(self.fd(), true, for_writing, patience)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+            Self::Tls(socket) => socket.fd(),
+        }
+    }
+}
+
+/// Waits until `fd` is ready; nothing is ready when `patience` is over.
+pub(super) fn wait(fd: BorrowedFd<'_>, reading: bool, writing: bool, patience: Duration) -> io::Result<Ready> {
+    let mut interest = PollFlags::empty();
+    interest.set(PollFlags::IN, reading);
+    interest.set(PollFlags::OUT, writing);
+    let deadline = Instant::now() + patience;
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(fd, interest)];
+        let left = deadline.saturating_duration_since(Instant::now());
+        match poll(&mut fds, Some(&timespec(left))) {
+            Ok(_) => {
+                let events = fds[0].revents();
+                let broken = events.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
+                return Ok(Ready {
+                    readable: broken || events.contains(PollFlags::IN),
+                    writable: broken || events.contains(PollFlags::OUT),
+                });
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
+}
+
+/// Tries each address in turn; the last error counts.
+fn connect_tcp(addresses: impl IntoIterator<Item = SocketAddr>, deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in addresses {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn keep_alive(socket: &TcpStream, keepalives: Keepalives) -> io::Result<()> {
+    if keepalives.on {
+        sockopt::set_socket_keepalive(socket, true)?;
+        sockopt::set_tcp_keepidle(socket, keepalives.idle)?;
+        if let Some(interval) = keepalives.interval {
+            sockopt::set_tcp_keepintvl(socket, interval)?;
+        }
+        if let Some(retries) = keepalives.retries {
+            sockopt::set_tcp_keepcnt(socket, retries)?;
+        }
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(timeout) = keepalives.user_timeout {
+        sockopt::set_tcp_user_timeout(socket, timeout.as_millis().try_into().unwrap_or(u32::MAX))?;
+    }
+    Ok(())
+}
+
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
