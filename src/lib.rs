@@ -10,5 +10,6 @@
 //! back. `ARCHITECTURE.md` has the map and the invariants.
 
 pub mod lsn;
+pub mod pgoutput;
 pub mod position;
 pub mod postgres;
