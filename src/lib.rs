@@ -13,3 +13,4 @@ pub mod lsn;
 pub mod pgoutput;
 pub mod position;
 pub mod postgres;
+pub mod relation;
