@@ -9,6 +9,8 @@
 //! [`connector`] is the one place that wires the stages together. The [`position`] is the only thing that flows
 //! back. `ARCHITECTURE.md` has the map and the invariants.
 
+pub mod avro;
+pub mod calendar;
 pub mod lsn;
 pub mod pgoutput;
 pub mod position;
