@@ -11,6 +11,7 @@
 
 pub mod avro;
 pub mod calendar;
+pub mod config;
 pub mod lsn;
 pub mod pgoutput;
 pub mod position;
