@@ -12,6 +12,7 @@
 pub mod avro;
 pub mod calendar;
 pub mod config;
+pub mod kafka;
 pub mod lsn;
 pub mod pgoutput;
 pub mod position;

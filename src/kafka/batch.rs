@@ -1,0 +1,246 @@
+//! The batch: encoded records on their way to Kafka, in one reused buffer.
+//!
+//! Keys and values lie one after the other in `bytes`; a [`Record`] holds their lengths. A batch ends at a
+//! [`Position`], and says whether that position lies between two source transactions: only there may a Kafka
+//! transaction end. Buffers travel in a circle (encoder → sink → encoder), so that a record costs no allocation.
+
+use std::sync::Arc;
+
+use crate::position::Position;
+
+/// The topics of a connector; a [`TopicId`] is a place in it.
+pub type TopicNames = Arc<Vec<Arc<str>>>;
+
+/// Which topic a record goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopicId(pub u32);
+
+/// The value's length that stands for a tombstone.
+const TOMBSTONE: u32 = u32::MAX;
+
+/// One record, its bytes in the batch's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    topic: TopicId,
+    key_bytes: u32,
+    value_bytes: u32,
+    timestamp: i64,
+}
+
+/// A record as the sink sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Where it goes.
+    pub topic: TopicId,
+    /// The encoded key.
+    pub key: &'a [u8],
+    /// `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Commit time of the source transaction, in milliseconds since 1970-01-01 UTC.
+    pub timestamp: i64,
+}
+
+/// Encoded records of consecutive source changes, and the position that follows them.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    /// The names that the records' [`TopicId`]s stand for.
+    pub topics: TopicNames,
+    /// All before it is in once this batch and those before it are.
+    pub end: Position,
+    /// Whether `end` lies between two source transactions: a Kafka transaction may end here.
+    pub at_boundary: bool,
+    /// Commit time of the last whole source transaction, in milliseconds since 1970-01-01 UTC.
+    pub commit_time: Option<i64>,
+    /// Source transactions that end in this batch.
+    pub transactions: u64,
+    /// Whether the position is to be stored though there may be no records.
+    pub store_position: bool,
+}
+
+impl Batch {
+    /// Empties the batch and keeps its buffers, unless one large value has blown them up.
+    pub fn clear(&mut self, keep_bytes: usize) {
+        self.bytes.clear();
+        self.bytes.shrink_to(keep_bytes);
+        self.entries.clear();
+        self.end = Position::default();
+        self.at_boundary = false;
+        self.commit_time = None;
+        self.transactions = 0;
+        self.store_position = false;
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many bytes of keys and values it holds.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Begins a record: encode the key into it, then its value, or a tombstone, ends it. A writer that is dropped before
+    /// that leaves no trace.
+    pub fn record(&mut self, topic: TopicId, timestamp: i64) -> RecordWriter<'_> {
+        let start = self.bytes.len();
+        RecordWriter { batch: self, topic, timestamp, start, done: false }
+    }
+
+    /// Appends a tombstone for a key that is already encoded.
+    pub fn tombstone(&mut self, topic: TopicId, timestamp: i64, key: &[u8]) {
+        let mut writer = self.record(topic, timestamp);
+        writer.bytes().extend_from_slice(key);
+        writer.tombstone();
+    }
+
+    /// The records in order.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut rest = &self.bytes[..];
+        self.entries.iter().map(move |entry| {
+            let (key, after_key) = rest.split_at(entry.key_bytes as usize);
+            let value_bytes = if entry.value_bytes == TOMBSTONE { 0 } else { entry.value_bytes as usize };
+            let (value, after_value) = after_key.split_at(value_bytes);
+            rest = after_value;
+            let value = (entry.value_bytes != TOMBSTONE).then_some(value);
+            Record { topic: entry.topic, key, value, timestamp: entry.timestamp }
+        })
+    }
+
+    /// Where the records end now; [`truncate`](Self::truncate) comes back to it.
+    pub fn mark(&self) -> Mark {
+        Mark { bytes: self.bytes.len(), entries: self.entries.len() }
+    }
+
+    /// Drops the records that came after `mark`.
+    pub fn truncate(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.entries.truncate(mark.entries);
+    }
+}
+
+/// A place between two records of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    bytes: usize,
+    entries: usize,
+}
+
+/// A record that is being written: first its key, then its value or none.
+pub struct RecordWriter<'a> {
+    batch: &'a mut Batch,
+    topic: TopicId,
+    timestamp: i64,
+    start: usize,
+    done: bool,
+}
+
+impl RecordWriter<'_> {
+    /// Where the key's bytes are to be appended.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.batch.bytes
+    }
+
+    /// What of the key has been written.
+    pub fn key(&self) -> &[u8] {
+        &self.batch.bytes[self.start..]
+    }
+
+    /// Ends the record as a tombstone.
+    pub fn tombstone(mut self) {
+        let key_bytes = self.written();
+        self.push(key_bytes, TOMBSTONE);
+    }
+
+    /// Ends the key, lets `encode` append the value, and ends the record.
+    pub fn value<E>(mut self, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let key_bytes = self.written();
+        encode(&mut self.batch.bytes)?;
+        let value_bytes = self.written() - key_bytes;
+        self.push(key_bytes, value_bytes);
+        Ok(())
+    }
+
+    // Postgres bounds a row to 1.6 TB in theory, but a message of the replication protocol to 1 GB.
+    fn written(&self) -> u32 {
+        (self.batch.bytes.len() - self.start) as u32
+    }
+
+    fn push(&mut self, key_bytes: u32, value_bytes: u32) {
+        self.batch.entries.push(Entry { topic: self.topic, key_bytes, value_bytes, timestamp: self.timestamp });
+        self.done = true;
+    }
+}
+
+impl Drop for RecordWriter<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.batch.bytes.truncate(self.start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(batch: &mut Batch, key: &[u8], value: Option<&[u8]>) {
+        let mut writer = batch.record(TopicId(3), 42);
+        writer.bytes().extend_from_slice(key);
+        match value {
+            None => writer.tombstone(),
+            Some(value) => writer
+                .value(|bytes| {
+                    bytes.extend_from_slice(value);
+                    Ok::<(), ()>(())
+                })
+                .unwrap(),
+        }
+    }
+
+    fn content(batch: &Batch) -> Vec<(&[u8], Option<&[u8]>)> {
+        batch.records().map(|record| (record.key, record.value)).collect()
+    }
+
+    #[test]
+    fn gives_the_records_back_in_order() {
+        let mut batch = Batch::default();
+        put(&mut batch, b"a", Some(b"one"));
+        put(&mut batch, b"bb", None);
+        put(&mut batch, b"", Some(b""));
+        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..])), (b"bb", None), (b"", Some(b""))]);
+        assert!(batch.records().all(|record| record.topic == TopicId(3) && record.timestamp == 42));
+    }
+
+    #[test]
+    fn a_record_that_fails_to_encode_leaves_no_trace() {
+        let mut batch = Batch::default();
+        put(&mut batch, b"a", Some(b"one"));
+        let mut writer = batch.record(TopicId(0), 0);
+        writer.bytes().extend_from_slice(b"half a key");
+        let failed = writer.value(|bytes| {
+            bytes.extend_from_slice(b"half a value");
+            Err("no")
+        });
+        assert_eq!(failed, Err("no"));
+        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..]))]);
+        assert_eq!(batch.byte_len(), 4);
+    }
+
+    #[test]
+    fn truncating_drops_what_came_after_the_mark() {
+        let mut batch = Batch::default();
+        put(&mut batch, b"a", Some(b"one"));
+        let mark = batch.mark();
+        put(&mut batch, b"b", None);
+        batch.truncate(mark);
+        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..]))]);
+    }
+}

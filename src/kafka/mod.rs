@@ -1,0 +1,20 @@
+//! Kafka: the last stage. Records go in, committed transactions come out, and the position with them.
+//!
+//! [`Batch`] is what the stage takes: encoded records of consecutive source transactions. [`Sink`] writes batches,
+//! each Kafka transaction ending between two source transactions, with the position that follows the records in the
+//! same transaction. [`topics`] sees to the topics, [`positions`] to what is stored, [`reader`] reads topics back.
+
+mod batch;
+mod client;
+mod error;
+mod producer;
+
+pub mod positions;
+pub mod reader;
+pub mod sink;
+pub mod topics;
+
+pub use batch::{Batch, Mark as BatchMark, Record, TopicId, TopicNames};
+pub use client::{Connection, LastError};
+pub use error::KafkaFault;
+pub use sink::Sink;

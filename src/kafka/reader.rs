@@ -1,0 +1,192 @@
+//! Reading topics back: committed records only, up to the end, or on and on.
+//!
+//! Two ends have to be told apart. The *last stable offset* is where `read_committed` readers stop: before the first
+//! record of a transaction that is still open. The *high watermark* is where the log ends. [`wait_until_settled`] waits
+//! until the first has reached what the second was, so that reading to the end afterwards misses nothing that was
+//! committed before.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::client::{Connection, Context};
+use super::error::KafkaFault;
+
+/// How long a request for metadata may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long nothing may come before the end of the topic.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one poll may wait.
+const POLL: Duration = Duration::from_millis(100);
+/// A topic that was created a moment ago may not be known to every broker yet, nor have a leader.
+const NEW_TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before asking again whether a transaction has been settled.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// How long another producer's transaction may stay open before the reading is given up.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Waits until no transaction is open that began before the call. The topic may be new. Blocks.
+pub fn wait_until_settled(connection: &Connection, topic: &str) -> Result<(), KafkaFault> {
+    let all = consumer(connection, topic, "read_uncommitted")?;
+    let partitions = partitions_of_new(&all, topic)?;
+    let high = partitions.iter().map(|partition| end(&all, topic, *partition)).collect::<Result<Vec<_>, _>>()?;
+    let committed = consumer(connection, topic, "read_committed")?;
+    let started = Instant::now();
+    for (partition, high) in partitions.iter().zip(high) {
+        while end(&committed, topic, *partition)? < high {
+            if started.elapsed() > SETTLE_TIMEOUT {
+                return Err(KafkaFault::Stalled {
+                    doing: format!("waiting for a transaction on topic {topic:?} that another producer left open"),
+                    seconds: SETTLE_TIMEOUT.as_secs(),
+                    last: "it ends when that producer comes back, or times out".to_owned(),
+                });
+            }
+            std::thread::sleep(SETTLE_PAUSE);
+        }
+    }
+    Ok(())
+}
+
+fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<BaseConsumer<Context>, KafkaFault> {
+    let config = connection.reader_config(&[
+        ("group.id", "tablecast-reader"),
+        ("enable.auto.commit", "false"),
+        ("enable.partition.eof", "true"),
+        ("isolation.level", isolation),
+        ("fetch.wait.max.ms", "50"),
+        // What is read is small, and a start waits for it: half a second of pause after "no leader yet" is too much.
+        ("fetch.error.backoff.ms", "20"),
+        ("reconnect.backoff.ms", "20"),
+        ("queued.max.messages.kbytes", "4096"),
+    ]);
+    config.create_with_context(Context::default()).map_err(KafkaFault::call(format!("reading topic {topic:?}")))
+}
+
+/// The same of a topic that may have been created a moment ago.
+fn partitions_of_new(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Vec<i32>, KafkaFault> {
+    let started = Instant::now();
+    loop {
+        match partitions(consumer, topic) {
+            Err(fault) if fault.is_missing_topic() && started.elapsed() < NEW_TOPIC_TIMEOUT => {
+                std::thread::sleep(SETTLE_PAUSE);
+            }
+            partitions => return partitions,
+        }
+    }
+}
+
+fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Vec<i32>, KafkaFault> {
+    let doing = format!("reading topic {topic:?}");
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(KafkaFault::call(doing.clone()));
+    let metadata = metadata.map_err(|fault| consumer.context().last_error.or(&doing, fault))?;
+    let mut partitions = Vec::new();
+    for found in metadata.topics() {
+        if let Some(error) = found.error() {
+            let code = RDKafkaErrorCode::from(error);
+            return Err(KafkaFault::Reported { doing, code, reason: code.to_string() });
+        }
+        partitions.extend(found.partitions().iter().map(|partition| partition.id()));
+    }
+    Ok(partitions)
+}
+
+/// Where the partition ends for this consumer, by its isolation level.
+fn end(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> Result<i64, KafkaFault> {
+    let watermarks = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
+    Ok(watermarks.map_err(KafkaFault::call(format!("asking for the end of topic {topic:?}")))?.1)
+}
+
+/// A `read_committed` reader of one topic, all partitions, from the beginning.
+pub struct Reader {
+    consumer: BaseConsumer<Context>,
+    topic: String,
+    /// Partitions whose end has not been seen yet.
+    unfinished: Vec<i32>,
+}
+
+impl Reader {
+    /// A reader that stands at the beginning of the topic. Blocks while Kafka is asked for the partitions.
+    pub fn new(connection: &Connection, topic: &str) -> Result<Self, KafkaFault> {
+        Self::open(connection, topic, |_, _| Ok(Offset::Beginning))
+    }
+
+    /// A reader that stands where the topic ends now. Blocks while Kafka is asked for the ends.
+    pub fn at_end(connection: &Connection, topic: &str) -> Result<Self, KafkaFault> {
+        // Asked for here, not left to `Offset::End`: that would be resolved some time later.
+        Self::open(connection, topic, |consumer, partition| end(consumer, topic, partition).map(Offset::Offset))
+    }
+
+    fn open(
+        connection: &Connection,
+        topic: &str,
+        start: impl Fn(&BaseConsumer<Context>, i32) -> Result<Offset, KafkaFault>,
+    ) -> Result<Self, KafkaFault> {
+        let doing = || format!("reading topic {topic:?}");
+        let consumer = consumer(connection, topic, "read_committed")?;
+        let unfinished = partitions(&consumer, topic)?;
+        let mut assignment = TopicPartitionList::new();
+        for partition in &unfinished {
+            let offset = start(&consumer, *partition)?;
+            assignment.add_partition_offset(topic, *partition, offset).map_err(KafkaFault::call(doing()))?;
+        }
+        consumer.assign(&assignment).map_err(KafkaFault::call(doing()))?;
+        Ok(Self { consumer, topic: topic.to_owned(), unfinished })
+    }
+
+    /// Gives each committed record until every partition's end has been seen once, or `each` returns false.
+    pub fn read_to_end(&mut self, mut each: impl FnMut(&BorrowedMessage<'_>) -> bool) -> Result<(), KafkaFault> {
+        let mut moved = Instant::now();
+        while !self.unfinished.is_empty() {
+            match self.consumer.poll(POLL) {
+                None if moved.elapsed() > STALL_TIMEOUT => {
+                    return Err(KafkaFault::Stalled {
+                        doing: format!("reading topic {:?} to its end", self.topic),
+                        seconds: STALL_TIMEOUT.as_secs(),
+                        last: self.consumer.context().last_error.in_words(),
+                    });
+                }
+                None => {}
+                Some(Ok(message)) => {
+                    moved = Instant::now();
+                    if !each(&message) {
+                        return Ok(());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.unfinished.retain(|unfinished| *unfinished != partition);
+                }
+                Some(Err(error)) => raise(&self.topic, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the next record as it comes, or `None` after a moment without any.
+    pub fn next_record(&mut self) -> Result<Option<BorrowedMessage<'_>>, KafkaFault> {
+        match self.consumer.poll(POLL) {
+            None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
+            Some(Ok(message)) => Ok(Some(message)),
+            Some(Err(error)) => raise(&self.topic, error).map(|()| None),
+        }
+    }
+}
+
+/// Whether a `read_committed` reader finds no record in the topic. Blocks.
+pub fn is_empty(connection: &Connection, topic: &str) -> Result<bool, KafkaFault> {
+    wait_until_settled(connection, topic)?;
+    let mut empty = true;
+    Reader::new(connection, topic)?.read_to_end(|_| {
+        empty = false;
+        false
+    })?;
+    Ok(empty)
+}
+
+/// What passes by itself is librdkafka's business; the rest is an error.
+fn raise(topic: &str, error: KafkaError) -> Result<(), KafkaFault> {
+    let fault = KafkaFault::Call { doing: format!("reading topic {topic:?}"), source: error };
+    if fault.is_transient() { Ok(()) } else { Err(fault) }
+}

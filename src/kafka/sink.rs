@@ -1,0 +1,339 @@
+//! The sink: a thread that writes batches to Kafka, and the position with them.
+//!
+//! Exactly once: a Kafka transaction begins with the first batch after a commit and ends at a batch that ends between
+//! two source transactions: as soon as no other batch waits, or at the limits of bytes and age. The position is its last
+//! record. Only a source transaction that would outlive the Kafka transaction's timeout is split, with the ordinal that
+//! says where.
+//!
+//! At least once: the position is written after every record before it has arrived.
+//!
+//! The thread does nothing but this, so a commit under way never holds up reading, decoding and encoding. Batches
+//! come through a bounded channel and go back emptied through another: that is the back-pressure, and the bound on
+//! memory.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::batch::Batch;
+use super::client::Connection;
+use super::error::KafkaFault;
+use super::positions::{self, StoredPosition};
+use super::producer::Producer;
+use crate::position::Position;
+
+/// How many batches exist: the one that is filled, the one that is written, and those that wait in between.
+const BATCHES: usize = 4;
+/// A batch's buffer is cut down to this after a large value had made it grow.
+const KEEP_BATCH_BYTES: usize = 4 << 20;
+/// At most so many bytes of records wait for the broker, whatever the size of a transaction (P5), but for a single
+/// batch. Waiting until all of them have arrived costs a round trip, which is little against what they hold.
+const WINDOW_BYTES: usize = 8 << 20;
+/// How long after a commit the next Kafka transaction begins at the earliest. A broker answers a commit before it has
+/// written the markers that end the transaction; whoever begins the next one sooner is told so
+/// (`CONCURRENT_TRANSACTIONS`), and librdkafka asks again only after 20 ms.
+const MARKERS_TAKE: Duration = Duration::from_micros(1_500);
+/// How often librdkafka's events are served while nothing comes.
+const IDLE_POLL: Duration = Duration::from_millis(200);
+/// A Kafka transaction is split when it has lived for this share of its timeout.
+const SPLIT_AT: f64 = 0.7;
+/// How long aborting the open transaction may hold up a shutdown.
+const ABORT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How the sink writes.
+#[derive(Clone, Debug)]
+pub struct SinkOptions {
+    /// How to reach Kafka.
+    pub connection: Connection,
+    /// The key of the stored position.
+    pub connector: String,
+    /// Records and position in one Kafka transaction.
+    pub exactly_once: bool,
+    /// A Kafka transaction ends at the next boundary once it holds so many bytes.
+    pub batch_max_bytes: usize,
+    /// A Kafka transaction ends at the next boundary once it is so old.
+    pub batch_max_latency: Duration,
+}
+
+/// What the sink tells while it works; called in the sink's thread.
+pub trait SinkObserver: Send + Sync + 'static {
+    /// The position is in Kafka: it may be acknowledged to Postgres.
+    fn stored(&self, stored: &StoredPosition, committed: Committed);
+    /// A source transaction had to be split.
+    fn split(&self, position: Position);
+}
+
+/// What a Kafka transaction held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Records, without the position.
+    pub records: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// Source transactions.
+    pub transactions: u64,
+    /// From asking for the commit to its end.
+    pub commit_took: Duration,
+}
+
+/// The way into the sink's thread.
+pub struct Sink {
+    /// Holds every batch there is, so sending never blocks; `None` once the sink has been asked to end.
+    batches: Option<SyncSender<Batch>>,
+    emptied: Receiver<Batch>,
+    thread: JoinHandle<Result<(), KafkaFault>>,
+}
+
+/// A producer that has taken over the transactional id, and what was stored then.
+pub struct Ready {
+    producer: Producer,
+    /// What the connector stored last, by this or an earlier producer.
+    pub stored: Option<StoredPosition>,
+}
+
+/// Takes over the connector's transactional id, which fences any earlier producer and settles its last transaction,
+/// and reads what is stored. Blocks.
+pub fn take_over(options: &SinkOptions) -> Result<Ready, KafkaFault> {
+    let producer = producer(options)?;
+    let stored = positions::read(&options.connection, &options.connector)?;
+    Ok(Ready { producer, stored })
+}
+
+fn producer(options: &SinkOptions) -> Result<Producer, KafkaFault> {
+    let id = options.exactly_once.then(|| format!("tablecast-{}", options.connector));
+    let producer = Producer::new(&options.connection, id.as_deref())?;
+    producer.init()?;
+    Ok(producer)
+}
+
+/// Removes the stored position, whether or not it can be read: a tombstone takes its place. Blocks.
+pub fn forget(options: &SinkOptions) -> Result<(), KafkaFault> {
+    let producer = producer(options)?;
+    producer.begin()?;
+    producer.send(positions::TOPIC, options.connector.as_bytes(), None, None)?;
+    producer.commit()
+}
+
+impl Ready {
+    /// Stores a position by itself, with no records.
+    pub fn store(&self, options: &SinkOptions, stored: &StoredPosition) -> Result<(), KafkaFault> {
+        self.producer.begin()?;
+        send_position(&self.producer, &options.connector, stored)?;
+        self.producer.commit()
+    }
+
+    /// Starts the thread, which goes on from `stored`.
+    pub fn start(
+        self,
+        options: SinkOptions,
+        stored: StoredPosition,
+        observer: Arc<dyn SinkObserver>,
+    ) -> std::io::Result<Sink> {
+        let (batches, incoming) = sync_channel(BATCHES);
+        let (outgoing, emptied) = channel();
+        for _ in 0..BATCHES {
+            // The receiver is at hand: this can't fail.
+            let _ = outgoing.send(Batch::default());
+        }
+        let split_after = self.producer.transaction_timeout().mul_f64(SPLIT_AT);
+        let worker = Worker {
+            producer: self.producer,
+            connector: options.connector.clone(),
+            stored,
+            observer,
+            max_bytes: options.batch_max_bytes as u64,
+            max_age: options.batch_max_latency,
+            split_after,
+            outgoing,
+            open: None,
+            window: 0,
+            committed_at: None,
+        };
+        let name = format!("sink-{}", options.connector);
+        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&incoming))?;
+        Ok(Sink { batches: Some(batches), emptied, thread })
+    }
+}
+
+/// The sink's thread has ended: [`Sink::join`] tells why.
+#[derive(Debug, thiserror::Error)]
+#[error("the Kafka sink has ended")]
+pub struct Ended;
+
+impl Sink {
+    /// Hands a batch over. Never blocks: back-pressure is the want of an empty batch.
+    pub fn send(&self, batch: Batch) -> Result<(), Ended> {
+        self.batches.as_ref().ok_or(Ended)?.send(batch).map_err(|_| Ended)
+    }
+
+    /// An empty batch to fill, waiting at most `wait`; `Ok(None)` if none came back in time.
+    pub fn empty_batch(&self, wait: Duration) -> Result<Option<Batch>, Ended> {
+        match self.emptied.recv_timeout(wait) {
+            Ok(batch) => Ok(Some(batch)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Ended),
+        }
+    }
+
+    /// Asks the sink to write what it has been handed, to commit what is whole, and to end.
+    pub fn close(&mut self) {
+        self.batches = None;
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the end of the thread and tells how it ended.
+    pub fn join(mut self) -> Result<(), KafkaFault> {
+        self.close();
+        self.thread.join().unwrap_or(Err(KafkaFault::SinkGone))
+    }
+}
+
+/// The open Kafka transaction.
+struct Open {
+    since: Instant,
+    end: Position,
+    at_boundary: bool,
+    commit_time: Option<i64>,
+    held: Committed,
+}
+
+impl Open {
+    fn new(since: Instant) -> Self {
+        let (end, held) = (Position::default(), Committed::default());
+        Self { since, end, at_boundary: false, commit_time: None, held }
+    }
+}
+
+struct Worker {
+    producer: Producer,
+    connector: String,
+    stored: StoredPosition,
+    observer: Arc<dyn SinkObserver>,
+    max_bytes: u64,
+    max_age: Duration,
+    split_after: Duration,
+    outgoing: Sender<Batch>,
+    open: Option<Open>,
+    /// Bytes of records that were handed to librdkafka since it last held none.
+    window: usize,
+    committed_at: Option<Instant>,
+}
+
+impl Worker {
+    fn run(mut self, incoming: &Receiver<Batch>) -> Result<(), KafkaFault> {
+        let done = self.write_until_closed(incoming);
+        if self.open.is_some() {
+            self.producer.abort(ABORT_LIMIT);
+        }
+        done
+    }
+
+    fn write_until_closed(&mut self, incoming: &Receiver<Batch>) -> Result<(), KafkaFault> {
+        loop {
+            let more = match incoming.try_recv() {
+                Ok(batch) => {
+                    self.write(batch)?;
+                    true
+                }
+                Err(TryRecvError::Empty) => false,
+                Err(TryRecvError::Disconnected) => return self.finish(),
+            };
+            let now = Instant::now();
+            if self.is_due(more, now) {
+                self.commit(now)?;
+            } else if !more {
+                // The next look at the channel sees it, if it has been closed.
+                match incoming.recv_timeout(IDLE_POLL) {
+                    Ok(batch) => self.write(batch)?,
+                    Err(_) => self.producer.poll()?,
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), KafkaFault> {
+        match &self.open {
+            Some(open) if open.at_boundary => self.commit(Instant::now()),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, mut batch: Batch) -> Result<(), KafkaFault> {
+        let now = Instant::now();
+        if self.open.is_none() {
+            let since = self.committed_at.map_or(MARKERS_TAKE, |at| now.saturating_duration_since(at));
+            std::thread::sleep(MARKERS_TAKE.saturating_sub(since));
+            self.producer.begin()?;
+            self.open = Some(Open::new(now));
+        }
+        for record in batch.records() {
+            let topic = &batch.topics[record.topic.0 as usize];
+            self.producer.send(topic, record.key, record.value, Some(record.timestamp))?;
+        }
+        self.producer.poll()?;
+        self.window += batch.byte_len();
+        if self.window >= WINDOW_BYTES {
+            self.producer.drain()?;
+            self.window = 0;
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.end = batch.end;
+        open.at_boundary = batch.at_boundary;
+        open.commit_time = batch.commit_time.or(open.commit_time);
+        open.held.records += batch.len() as u64;
+        open.held.bytes += batch.byte_len() as u64;
+        open.held.transactions += batch.transactions;
+        batch.clear(KEEP_BATCH_BYTES);
+        // Nobody waits for it any more when the encoder has ended.
+        let _ = self.outgoing.send(batch);
+        Ok(())
+    }
+
+    /// Whether to commit now; `more` says whether other batches may be waiting.
+    fn is_due(&self, more: bool, now: Instant) -> bool {
+        let Some(open) = &self.open else { return false };
+        let age = now.saturating_duration_since(open.since);
+        match open.at_boundary {
+            true => !more || open.held.bytes >= self.max_bytes || age >= self.max_age,
+            false => age >= self.split_after,
+        }
+    }
+
+    fn commit(&mut self, now: Instant) -> Result<(), KafkaFault> {
+        let Some(open) = &self.open else { return Ok(()) };
+        if !open.at_boundary {
+            self.observer.split(open.end);
+        }
+        self.stored.position = open.end;
+        self.stored.commit_time = open.commit_time.or(self.stored.commit_time);
+        let held = open.held;
+        if self.producer.is_transactional() {
+            send_position(&self.producer, &self.connector, &self.stored)?;
+            self.producer.commit()?;
+        } else {
+            self.producer.drain()?;
+            send_position(&self.producer, &self.connector, &self.stored)?;
+            self.producer.drain()?;
+        }
+        self.open = None;
+        self.window = 0;
+        self.committed_at = Some(Instant::now());
+        self.observer.stored(&self.stored, Committed { commit_took: now.elapsed(), ..held });
+        Ok(())
+    }
+}
+
+fn send_position(producer: &Producer, connector: &str, stored: &StoredPosition) -> Result<(), KafkaFault> {
+    let value = stored.to_bytes().map_err(|source| KafkaFault::StoredPosition {
+        connector: connector.to_owned(),
+        topic: positions::TOPIC,
+        offset: -1,
+        source,
+    })?;
+    producer.send(positions::TOPIC, connector.as_bytes(), Some(&value), None)
+}
