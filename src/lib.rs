@@ -12,9 +12,12 @@
 pub mod avro;
 pub mod calendar;
 pub mod config;
+pub mod connector;
 pub mod kafka;
 pub mod lsn;
 pub mod pgoutput;
 pub mod position;
 pub mod postgres;
 pub mod relation;
+pub mod retry;
+pub mod shutdown;

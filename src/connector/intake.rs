@@ -1,0 +1,289 @@
+//! The intake: the thread that reads the replication stream, and turns frames into batches.
+//!
+//! It is never away from the socket for long. Whatever it has to wait for (an empty batch, a look-up, the sink's end)
+//! it waits for in [`tick`](Intake::tick)s, in which it acknowledges what is stored and keeps Postgres from dropping
+//! the connection (`wal_sender_timeout`). While it waits it doesn't read, so back-pressure reaches the socket, and by
+//! it the walsender.
+//!
+//! It is eager when idle and lazy when behind: [`Pace`] says how.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::acknowledger::Acknowledger;
+use super::assembler::{Assembler, Step};
+use super::fault::Fault;
+use super::pace::Pace;
+use super::relations::Relations;
+use super::state::State;
+use crate::kafka::Batch;
+use crate::kafka::sink::{Ended, Sink};
+use crate::lsn::Lsn;
+use crate::pgoutput::{self, Message};
+use crate::postgres::replication::{Fill, Frame, ReplicationError, ReplicationStream};
+use crate::shutdown::Shutdown;
+
+/// A batch that has grown to this is handed over at the next commit.
+const BATCH_BYTES: usize = 1 << 20;
+/// A batch that has grown to this is handed over at once, within a transaction.
+const BATCH_BYTES_WITHIN: usize = BATCH_BYTES + (256 << 10);
+/// How long to wait for data while there is nothing else to do.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// How long to wait for data while rows are due, but there is no empty batch to take in exchange.
+const HELD_WAIT: Duration = Duration::from_millis(1);
+/// How long to wait between two ticks.
+const TICK: Duration = Duration::from_millis(20);
+/// How often Postgres, asking for an answer, makes an idle connector store its position out of turn. In a fast
+/// shutdown Postgres asks and asks, and ends only when all that it has sent is acknowledged.
+const URGENT_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the sink may take to write what it has been handed when the daemon is to end.
+const CLOSE_LIMIT: Duration = Duration::from_secs(15);
+/// The same when a new run is to follow: longer than any wait of the sink, since two sinks must never be at work.
+const CLOSE_LIMIT_BEFORE_NEXT_RUN: Duration = Duration::from_secs(150);
+/// Postgres is asked to answer every few seconds: when nothing has come for so long, the connection is dead.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// How long Postgres may take to say goodbye.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+
+/// The reading end of a connector.
+pub struct Intake {
+    stream: ReplicationStream,
+    assembler: Assembler,
+    sink: Sink,
+    batch: Batch,
+    state: Arc<State>,
+    acknowledger: Acknowledger,
+    shutdown: Shutdown,
+    /// Postgres waits for an answer to this place.
+    awaited: Lsn,
+    /// When a position was last handed to the sink.
+    handed_at: Instant,
+    handed: Lsn,
+    /// Records in the batches that were handed over.
+    handed_rows: usize,
+    /// The last batch that was handed over ended within a transaction.
+    within: bool,
+    /// How long nothing has come while the intake was reading.
+    silence: Duration,
+    pace: Pace,
+}
+
+impl Intake {
+    /// An intake that goes on from the assembler's position.
+    pub fn new(
+        stream: ReplicationStream,
+        acknowledger: Acknowledger,
+        assembler: Assembler,
+        sink: Sink,
+        state: Arc<State>,
+        shutdown: Shutdown,
+        pace: Pace,
+    ) -> Self {
+        let now = Instant::now();
+        let batch = sink.empty_batch(Duration::ZERO).ok().flatten().unwrap_or_default();
+        Self {
+            stream,
+            handed: assembler.position().lsn,
+            assembler,
+            sink,
+            batch,
+            state,
+            acknowledger,
+            shutdown,
+            awaited: Lsn::ZERO,
+            handed_at: now,
+            handed_rows: 0,
+            within: false,
+            silence: Duration::ZERO,
+            pace,
+        }
+    }
+
+    /// Reads until the shutdown, or until something fails. Whatever the end, what is whole is written and acknowledged
+    /// as far as that is still possible.
+    pub fn run(mut self, relations: &mut Relations) -> Result<(), Fault> {
+        let ended = self.read(relations);
+        let closed = self.close();
+        match ended {
+            Err(Fault::Interrupted) => closed,
+            // What the sink has to say is the reason, if it has anything to say.
+            ended => closed.and(ended),
+        }
+    }
+
+    fn read(&mut self, relations: &mut Relations) -> Result<(), Fault> {
+        // What came with the answer to START_REPLICATION.
+        self.take_frames(relations)?;
+        loop {
+            self.fill(relations)?;
+            self.offer()?;
+            self.tick()?;
+        }
+    }
+
+    /// What is done again and again, whatever else is waited for.
+    fn tick(&mut self) -> Result<(), Fault> {
+        if self.shutdown.is_requested() {
+            return Err(Fault::Interrupted);
+        }
+        if self.sink.is_finished() {
+            return Err(Ended.into());
+        }
+        self.acknowledger.tick(&mut self.stream, &self.state)
+    }
+
+    /// Takes every frame that is in the buffer.
+    fn take_frames(&mut self, relations: &mut Relations) -> Result<(), Fault> {
+        while let Some(frame) = self.stream.next_frame()? {
+            match frame {
+                Frame::XLogData { data, .. } => {
+                    let message = pgoutput::decode(data)?;
+                    if self.assembler.message(&message, &mut self.batch)? == Step::Announce {
+                        let announcement = data.to_vec();
+                        self.announce(relations, &announcement)?;
+                    }
+                    if self.is_full() {
+                        self.hand_over()?;
+                    }
+                }
+                Frame::KeepAlive { wal_end, reply_requested, .. } => {
+                    self.assembler.keepalive(wal_end);
+                    self.state.note_wal_end(wal_end);
+                    if reply_requested {
+                        self.acknowledger.urgent = true;
+                        self.awaited = wal_end;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up what a Relation message announces, while the connection is kept alive.
+    fn announce(&mut self, relations: &mut Relations, announcement: &[u8]) -> Result<(), Fault> {
+        let Message::Relation(relation) = pgoutput::decode(announcement)? else { return Ok(()) };
+        let lookup = relations.look_up(&relation, announcement);
+        let route = loop {
+            if let Some(found) = lookup.wait(TICK) {
+                break found?;
+            }
+            self.tick()?;
+        };
+        self.batch.topics = relations.topics();
+        self.assembler.announce(relation.oid, route);
+        Ok(())
+    }
+
+    /// Whether the batch has to go now. At a commit it goes sooner: only a batch that ends between two transactions
+    /// lets Kafka's end, and one that carries the end of a transaction begun in an earlier batch is waited for.
+    fn is_full(&self) -> bool {
+        let bytes = self.batch.byte_len();
+        match self.assembler.is_between_transactions() {
+            true => bytes >= BATCH_BYTES || self.within,
+            false => bytes >= BATCH_BYTES_WITHIN,
+        }
+    }
+
+    /// Hands the batch over, and waits for an empty one.
+    fn hand_over(&mut self) -> Result<(), Fault> {
+        loop {
+            if let Some(empty) = self.sink.empty_batch(TICK)? {
+                return Ok(self.replace_batch(empty)?);
+            }
+            self.tick()?;
+        }
+    }
+
+    fn replace_batch(&mut self, mut empty: Batch) -> Result<(), Ended> {
+        empty.topics = Arc::clone(&self.batch.topics);
+        let mut full = std::mem::replace(&mut self.batch, empty);
+        self.handed_rows += full.len();
+        self.pace.handed_over();
+        self.assembler.seal(&mut full);
+        self.within = !full.at_boundary;
+        if full.at_boundary {
+            self.handed = full.end.lsn;
+            self.handed_at = Instant::now();
+        }
+        self.sink.send(full)
+    }
+
+    /// The input has run dry: offers the sink what is whole, if it has an empty batch to give back.
+    fn offer(&mut self) -> Result<(), Fault> {
+        let due = match self.batch.is_empty() {
+            true => self.position_is_due(),
+            false => self.pace.wait(Instant::now()).is_zero(),
+        };
+        if due
+            && self.assembler.is_between_transactions()
+            && let Some(empty) = self.sink.empty_batch(Duration::ZERO)?
+        {
+            self.replace_batch(empty)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a position without records is to be stored, so that idle tables pin no WAL.
+    fn position_is_due(&self) -> bool {
+        let interval = if self.handed < self.awaited { URGENT_INTERVAL } else { self.acknowledger.position_interval };
+        self.assembler.position().lsn > self.handed && self.handed_at.elapsed() >= interval
+    }
+
+    /// How many records have been made since the beginning.
+    fn rows(&self) -> usize {
+        self.handed_rows + self.batch.len()
+    }
+
+    /// Waits for data, and takes it.
+    fn fill(&mut self, relations: &mut Relations) -> Result<(), Fault> {
+        let now = Instant::now();
+        let away = self.pace.look_away(now);
+        if !away.is_zero() {
+            self.stream.pause(away);
+        }
+        let wait = match self.batch.is_empty() {
+            true => IDLE_WAIT,
+            false => self.pace.wait(now).max(HELD_WAIT),
+        };
+        let came = self.stream.fill(wait)? != Fill::Nothing;
+        if came {
+            let before = self.rows();
+            self.take_frames(relations)?;
+            self.pace.came(self.rows() - before, Instant::now());
+            self.silence = Duration::ZERO;
+        } else {
+            self.silence += now.elapsed();
+            if self.silence > SILENCE_LIMIT {
+                let silent = format!("nothing came from Postgres for {} s", SILENCE_LIMIT.as_secs());
+                return Err(ReplicationError::Io(io::Error::new(io::ErrorKind::TimedOut, silent)).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the sink write what is whole, acknowledges it, and takes leave of Postgres.
+    fn close(mut self) -> Result<(), Fault> {
+        let mut last = std::mem::take(&mut self.batch);
+        if self.assembler.seal_at_boundary(&mut last) && !last.is_empty() {
+            // If the sink has ended, joining it tells why.
+            let _ = self.sink.send(last);
+        }
+        self.sink.close();
+        let started = Instant::now();
+        let limit = || if self.shutdown.is_requested() { CLOSE_LIMIT } else { CLOSE_LIMIT_BEFORE_NEXT_RUN };
+        while !self.sink.is_finished() && started.elapsed() < limit() {
+            // The connection may be what failed: the sink's result matters more.
+            let _ = self.acknowledger.tick(&mut self.stream, &self.state);
+            std::thread::sleep(TICK);
+        }
+        if !self.sink.is_finished() {
+            return Err(Fault::SinkStuck { seconds: limit().as_secs() });
+        }
+        self.sink.join()?;
+        let _ = self.acknowledger.acknowledge(&mut self.stream, &self.state, false);
+        // The slot is free when the server has closed the connection; if it doesn't, it will notice by itself.
+        let _ = self.stream.finish(FAREWELL_LIMIT);
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! One run of a connector: from the start to the end of the stream.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::config::Host;
+
+use super::assembler::Assembler;
+use super::fault::Fault;
+use super::intake::Intake;
+use super::pace::Pace;
+use super::relations::Relations;
+use super::start::{Setting, Started, start};
+use super::state::Phase;
+use crate::avro::Registry;
+use crate::config::Connector;
+
+/// Measured: with 0.5 ms Postgres decodes and sends more than twice as fast as to a reader that it wakes for each
+/// message; with 2 ms the socket's buffer fills, and it stalls.
+const LOOK_AWAY_TCP: Duration = Duration::from_micros(500);
+/// The same for a Unix socket, whose buffer is smaller.
+const LOOK_AWAY_UNIX: Duration = Duration::from_micros(300);
+
+/// Runs until the shutdown, or until something fails. Blocks.
+pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
+    setting.state.starting();
+    let Started { source, stream, acknowledger, ready, stored, options } = start(setting)?;
+    let connector = &setting.connector;
+    let registry = Registry::new(registry_url)?;
+    tracing::info!(
+        connector = connector.name,
+        slot = connector.slot,
+        tables = source.tables.len(),
+        position = %stored.position.lsn,
+        delivery = if options.exactly_once { "exactly-once" } else { "at-least-once" },
+        "streaming"
+    );
+    let mut relations = Relations::new(connector.clone(), source, registry, setting.runtime.clone());
+    let assembler = Assembler::new(stored.position);
+    let sink = ready.start(options, stored, Arc::clone(&setting.state) as _)?;
+    setting.state.enter(Phase::Streaming);
+    let state = Arc::clone(&setting.state);
+    let pace = Pace::new(connector.batch_max_latency, look_away(connector), Instant::now());
+    let shutdown = setting.shutdown.clone();
+    let intake = Intake::new(stream, acknowledger, assembler, sink, state, shutdown, pace);
+    intake.run(&mut relations)
+}
+
+/// How long to look away while data keeps coming: as long as the socket's buffer takes what comes meanwhile.
+fn look_away(connector: &Connector) -> Duration {
+    match connector.database.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {
+        true => LOOK_AWAY_UNIX,
+        false => LOOK_AWAY_TCP,
+    }
+}

@@ -1,0 +1,313 @@
+//! What a connector finds at its source before it starts: the mapped tables, whether each can be captured, and the
+//! publication. `run` refuses the first finding, `check` lists them all.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Connector, SnapshotMode, TableMapping, TablePattern};
+use crate::kafka::positions::{SnapshotProgress, TableProgress};
+use crate::pgoutput::RelationMessage;
+use crate::postgres::catalog::{PublicationFacts, TableFacts};
+use crate::postgres::control::{Control, ControlError};
+use crate::postgres::sql::quote_ident;
+use crate::relation::{Shape, ShapeError, ShapeOptions, TypeMap, needed_types, qualified, relation_of};
+
+/// What is wrong with a table, a publication or their mapping.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's text says what it is")]
+pub enum TableFault {
+    #[error("table {table} doesn't exist")]
+    Missing { table: String },
+    #[error("no table matches {pattern}")]
+    NoMatch { pattern: String },
+    #[error("table {table} is {what}: its changes are not in the WAL")]
+    NotReplicated { table: String, what: &'static str },
+    #[error("table {table} is a partition: Postgres publishes its changes as those of the partitioned table")]
+    Partition { table: String },
+    #[error("tables {first} and {second} are both mapped to topic {topic:?}")]
+    SameTopic { topic: String, first: String, second: String },
+    #[error("table {table} is not in publication {publication:?}: its changes would never arrive")]
+    NotPublished { table: String, publication: String },
+    #[error("publication {publication:?} leaves out {missing}: such changes would never arrive")]
+    NotAllChanges { publication: String, missing: String },
+    #[error("publication {publication:?} publishes partitions by themselves, and {table} is partitioned")]
+    NotViaRoot { table: String, publication: String },
+    #[error("topic {topic:?} of table {table} is gone, but the stored position says that it holds the table's rows")]
+    TopicGone { table: String, topic: String },
+    #[error(
+        "table {table} was written to topic {stored:?}, the configuration names {now:?}: its rows are not in that one"
+    )]
+    TopicChanged { table: String, stored: String, now: String },
+    #[error(
+        "table {table} is another table than its topic was written from (it was dropped and created anew): the old rows \
+         would live on in the topic"
+    )]
+    OtherTable { table: String },
+    #[error("table {table} has the key ({now}), but its topic was written with ({stored}): the old keys would live on")]
+    KeyChanged { table: String, stored: String, now: String },
+    #[error("table {table} holds rows already, and this version can't take a first snapshot of them")]
+    HoldsRows { table: String },
+}
+
+const START_OVER: &str = "start over: `tablecast teardown CONNECTOR`, delete the connector's topics, and run again";
+
+impl TableFault {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            TableFault::Missing { .. } | TableFault::NoMatch { .. } => {
+                "create it, or correct the name in [connectors.….tables]; names are folded and quoted as in SQL".into()
+            }
+            TableFault::NotReplicated { .. } => "take it out of [connectors.….tables]".into(),
+            TableFault::Partition { .. } => "map the partitioned table instead".into(),
+            TableFault::SameTopic { .. } => {
+                "give one of them a topic of its own: [connectors.….tables.\"…\"] topic = \"…\"".into()
+            }
+            TableFault::NotPublished { table, publication } => {
+                format!("ALTER PUBLICATION {} ADD TABLE {table};", quote_ident(publication))
+            }
+            TableFault::NotAllChanges { publication, .. } => format!(
+                "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');",
+                quote_ident(publication)
+            ),
+            TableFault::NotViaRoot { publication, .. } => {
+                format!("ALTER PUBLICATION {} SET (publish_via_partition_root = true);", quote_ident(publication))
+            }
+            TableFault::TopicChanged { stored, .. } => format!("set topic = {stored:?} again, or {START_OVER}"),
+            TableFault::KeyChanged { stored, .. } => format!("go back to the key ({stored}), or {START_OVER}"),
+            TableFault::TopicGone { .. } | TableFault::OtherTable { .. } => START_OVER.to_owned(),
+            TableFault::HoldsRows { table } => format!(
+                "set snapshot = \"never\" (for the connector or for {table}) to stream only what changes from now on"
+            ),
+        }
+    }
+}
+
+/// A table that is captured.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// What the catalog knew when the run began.
+    pub facts: TableFacts,
+    /// What the configuration says of it.
+    pub mapping: TableMapping,
+    /// The topic it becomes.
+    pub topic: String,
+    /// Whether its topic is to start with the rows that it holds.
+    pub snapshot: SnapshotMode,
+    /// The columns of the records' key, in the key's order, once its shape is known.
+    pub key: Vec<String>,
+}
+
+impl Table {
+    /// The name as SQL writes it.
+    pub fn sql_name(&self) -> String {
+        qualified(&self.facts.schema, &self.facts.name)
+    }
+
+    /// Refuses to go on with a topic that was written from another table, or with another key, or that isn't this one.
+    fn check_written(&self, stored: &TableProgress) -> Result<(), TableFault> {
+        let table = self.sql_name();
+        if stored.oid != self.facts.oid {
+            return Err(TableFault::OtherTable { table });
+        }
+        if stored.topic != self.topic {
+            return Err(TableFault::TopicChanged { table, stored: stored.topic.clone(), now: self.topic.clone() });
+        }
+        self.check_key(&stored.key)
+    }
+
+    /// Refuses a topic that was written with another key.
+    pub fn check_key(&self, written_with: &[String]) -> Result<(), TableFault> {
+        if self.key == written_with {
+            return Ok(());
+        }
+        let (stored, now) = (written_with.join(", "), self.key.join(", "));
+        Err(TableFault::KeyChanged { table: self.sql_name(), stored, now })
+    }
+
+    /// The options that its mapping gives its shape.
+    pub fn shape_options(&self) -> ShapeOptions<'_> {
+        ShapeOptions {
+            key: self.mapping.key.as_deref(),
+            exclude_columns: &self.mapping.exclude_columns,
+            string_columns: &self.mapping.string_columns,
+        }
+    }
+}
+
+/// What a connector captures.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// In the order of their names.
+    pub tables: Vec<Table>,
+    /// What only a pattern maps, and the publication lacks.
+    left_out: Vec<Table>,
+}
+
+impl Source {
+    /// Leaves out the tables that only a pattern maps and the publication lacks, and tells which. A table that somebody
+    /// creates beside the others must not stop them; one that is mapped by its name must not be missing.
+    pub fn leave_out_unpublished(&mut self, publication: &PublicationFacts) -> Vec<TableFault> {
+        let is_left_out = |table: &Table| {
+            matches!(table.mapping.pattern, TablePattern::Schema { .. }) && !is_published(publication, table)
+        };
+        let tables = std::mem::take(&mut self.tables);
+        (self.left_out, self.tables) = tables.into_iter().partition(is_left_out);
+        let fault =
+            |table: &Table| TableFault::NotPublished { table: table.sql_name(), publication: publication.name.clone() };
+        self.left_out.iter().map(fault).collect()
+    }
+
+    /// Refuses to leave out a table whose rows a topic holds: it has been taken out of the publication behind our back,
+    /// or was dropped, which does the same, and created anew.
+    pub fn check_left_out(
+        &self,
+        publication: &str,
+        stored: &BTreeMap<String, TableProgress>,
+    ) -> Result<(), TableFault> {
+        for left_out in &self.left_out {
+            let table = left_out.sql_name();
+            match stored.get(&table) {
+                None => {}
+                Some(progress) if progress.oid != left_out.facts.oid => return Err(TableFault::OtherTable { table }),
+                Some(_) => return Err(TableFault::NotPublished { table, publication: publication.to_owned() }),
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the tables' topics.
+    pub fn topics(&self) -> Vec<&str> {
+        self.tables.iter().map(|table| table.topic.as_str()).collect()
+    }
+}
+
+/// Finds the mapped tables; what can't be captured is left out and told.
+pub async fn find(control: &Control, connector: &Connector) -> Result<(Source, Vec<TableFault>), ControlError> {
+    let mut found: Vec<Table> = Vec::new();
+    let mut faults = Vec::new();
+    for mapping in &connector.tables {
+        let (schema, name, by_name) = match &mapping.pattern {
+            TablePattern::Table { schema, name } => (schema, Some(name.as_str()), true),
+            TablePattern::Schema { schema } => (schema, None, false),
+        };
+        let candidates = control.tables(schema, name).await?;
+        match (candidates.is_empty(), name) {
+            (true, Some(name)) => faults.push(TableFault::Missing { table: qualified(schema, name) }),
+            (true, None) => faults.push(TableFault::NoMatch { pattern: format!("{}.*", quote_ident(schema)) }),
+            _ => {}
+        }
+        for facts in candidates {
+            let winner = connector.mapping_for(&facts.schema, &facts.name);
+            if winner.is_none_or(|winner| winner.pattern != mapping.pattern) {
+                continue;
+            }
+            match unfit(&facts) {
+                // A pattern takes what it can.
+                Some(fault) if by_name => faults.push(fault),
+                Some(fault) => tracing::debug!(connector = connector.name, %fault, "left out"),
+                None => found.push(table(connector, mapping, facts)),
+            }
+        }
+    }
+    found.sort_by(|a, b| (&a.facts.schema, &a.facts.name).cmp(&(&b.facts.schema, &b.facts.name)));
+    faults.extend(same_topic(&found));
+    Ok((Source { tables: found, left_out: Vec::new() }, faults))
+}
+
+fn table(connector: &Connector, mapping: &TableMapping, facts: TableFacts) -> Table {
+    let template = mapping.topic.as_ref().unwrap_or(&connector.topic);
+    Table {
+        topic: template.render(&connector.name, &facts.schema, &facts.name),
+        snapshot: mapping.snapshot.unwrap_or(connector.snapshot),
+        key: Vec::new(),
+        mapping: mapping.clone(),
+        facts,
+    }
+}
+
+/// Why a table can't be captured, whatever its shape.
+pub fn unfit(facts: &TableFacts) -> Option<TableFault> {
+    let table = qualified(&facts.schema, &facts.name);
+    let what = match (facts.relkind, facts.persistence) {
+        ('f', _) => "a foreign table",
+        ('r' | 'p', 'u') => "unlogged",
+        ('r' | 'p', 't') => "temporary",
+        ('r' | 'p', _) if facts.is_partition => return Some(TableFault::Partition { table }),
+        ('r' | 'p', _) => return None,
+        _ => "not a table",
+    };
+    Some(TableFault::NotReplicated { table, what })
+}
+
+fn same_topic(tables: &[Table]) -> Vec<TableFault> {
+    let mut first_of = std::collections::HashMap::new();
+    let mut faults = Vec::new();
+    for table in tables {
+        if let Some(first) = first_of.insert(&table.topic, table) {
+            let (first, second) = (first.sql_name(), table.sql_name());
+            faults.push(TableFault::SameTopic { topic: table.topic.clone(), first, second });
+        }
+    }
+    faults
+}
+
+/// What keeps the publication from carrying all changes of the tables.
+pub fn publication_faults(publication: &PublicationFacts, source: &Source) -> Vec<TableFault> {
+    let name = || publication.name.clone();
+    let mut faults = Vec::new();
+    let published = [
+        ("inserts", publication.insert),
+        ("updates", publication.update),
+        ("deletes", publication.delete),
+        ("truncates", publication.truncate),
+    ];
+    let missing: Vec<&str> = published.iter().filter(|(_, there)| !there).map(|(what, _)| *what).collect();
+    if !missing.is_empty() {
+        faults.push(TableFault::NotAllChanges { publication: name(), missing: missing.join(", ") });
+    }
+    for table in &source.tables {
+        if table.facts.relkind == 'p' && !publication.via_root {
+            faults.push(TableFault::NotViaRoot { table: table.sql_name(), publication: name() });
+        } else if !is_published(publication, table) {
+            faults.push(TableFault::NotPublished { table: table.sql_name(), publication: name() });
+        }
+    }
+    faults
+}
+
+fn is_published(publication: &PublicationFacts, table: &Table) -> bool {
+    let facts = &table.facts;
+    publication.tables.iter().any(|published| published.schema == facts.schema && published.name == facts.name)
+}
+
+/// The shape that the table's next Relation message will announce, if nothing changes until then.
+pub async fn shape(control: &Control, table: &Table) -> Result<Result<Shape, ShapeError>, ControlError> {
+    let relation: RelationMessage<'_> = relation_of(&table.facts);
+    let mut types = TypeMap::default();
+    loop {
+        let needed: Vec<u32> = needed_types(&relation, &types).into_iter().collect();
+        let found = if needed.is_empty() { Vec::new() } else { control.types(&needed).await? };
+        if found.is_empty() {
+            break;
+        }
+        types.extend(found.into_iter().map(|facts| (facts.oid, facts)));
+    }
+    Ok(Shape::new(&relation, &table.facts, &types, &table.shape_options()))
+}
+
+/// What of a table its topic starts with. A table that is new to the connector must be empty, or not asked for.
+pub async fn progress(
+    control: &Control,
+    table: &Table,
+    stored: Option<&TableProgress>,
+) -> Result<Result<TableProgress, TableFault>, ControlError> {
+    let snapshot = match (stored, table.snapshot) {
+        (Some(progress), _) => table.check_written(progress).map(|()| progress.snapshot),
+        (None, SnapshotMode::Never) => Ok(SnapshotProgress::Never),
+        (None, SnapshotMode::Initial) if control.is_empty(&table.facts).await? => Ok(SnapshotProgress::Done),
+        (None, SnapshotMode::Initial) => Err(TableFault::HoldsRows { table: table.sql_name() }),
+    };
+    let written =
+        |snapshot| TableProgress { oid: table.facts.oid, topic: table.topic.clone(), key: table.key.clone(), snapshot };
+    Ok(snapshot.map(written))
+}

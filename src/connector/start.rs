@@ -1,0 +1,258 @@
+//! The start of a run, in the order that makes it safe.
+//!
+//! 1. The tables, the publication and the topics are seen to: none of that touches what another daemon may be doing.
+//! 2. `START_REPLICATION` at the slot's own position. The slot is the lock: whoever doesn't get it is a standby, and
+//!    has fenced nobody.
+//! 3. Only then is the transactional id taken over, which fences a zombie and settles its last transaction; so the
+//!    stored position that is read next is the last there will ever be from before.
+//! 4. Continuity between it and the slot is proved (P4).
+//!
+//! Where the slot doesn't exist yet, nobody can hold it; then 3 comes first, since a stored position forbids to create
+//! one. The topic of a table that is new to the stored position must be empty: rows deleted unseen would live on in it.
+//! The topic of one that isn't must be there, and have been written from the same table, by the same key.
+//!
+//! All of it blocks for as long as a server is away, so it runs beside a thread that heeds the shutdown and, from 2 on,
+//! keeps the replication connection alive.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::acknowledger::Acknowledger;
+use super::beside::beside;
+use super::continuity::{self, Gap, Slot};
+use super::fault::Fault;
+use super::source::{self, Source, TableFault};
+use super::state::State;
+use crate::config::{Connector, Delivery};
+use crate::kafka::positions::{self, Origin, StoredPosition, TableProgress};
+use crate::kafka::sink::{self, Ready, SinkOptions};
+use crate::kafka::topics::{NewTopics, TopicFault, TopicState, Topics};
+use crate::kafka::{Connection, reader};
+use crate::lsn::Lsn;
+use crate::position::Position;
+use crate::postgres::control::Control;
+use crate::postgres::replication::{Endpoint, ReplicationStream, Session};
+use crate::postgres::tls::client_config;
+use crate::shutdown::Shutdown;
+
+/// How long creating the slot may take: it waits for every transaction that is open then.
+const CREATE_SLOT_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a run is given.
+#[derive(Clone)]
+pub struct Setting {
+    pub connector: Connector,
+    pub kafka: Connection,
+    pub new_topics: NewTopics,
+    pub runtime: Handle,
+    pub shutdown: Shutdown,
+    pub state: Arc<State>,
+}
+
+/// A run that may begin to read.
+pub struct Started {
+    pub source: Source,
+    pub stream: ReplicationStream,
+    pub acknowledger: Acknowledger,
+    pub ready: Ready,
+    pub stored: StoredPosition,
+    pub options: SinkOptions,
+}
+
+/// Takes the slot and the transactional id, and proves continuity.
+pub fn start(setting: &Setting) -> Result<Started, Fault> {
+    let connector = &setting.connector;
+    let heed = || if setting.shutdown.is_requested() { Err(Fault::Interrupted) } else { Ok(()) };
+    let preparing = setting.clone();
+    let (prepared, session) = beside("prepare", move || prepare(preparing), heed)?;
+    let mut stream = session.start_replication(&connector.slot, Lsn::ZERO, &connector.publication)?;
+    let mut acknowledger = Acknowledger::new(connector.position_interval);
+    let (source, options) = (prepared.source.clone(), prepared.options.clone());
+    let (ready, stored) = beside(
+        "settle",
+        move || prepared.settle(),
+        || {
+            heed()?;
+            acknowledger.tick(&mut stream, &setting.state)
+        },
+    )?;
+    setting.state.resumed(&stored);
+    Ok(Started { source, stream, acknowledger, ready, stored, options })
+}
+
+/// How the connector writes.
+pub fn sink_options(connector: &Connector, kafka: &Connection) -> SinkOptions {
+    SinkOptions {
+        connection: kafka.clone(),
+        connector: connector.name.clone(),
+        exactly_once: connector.delivery == Delivery::ExactlyOnce,
+        batch_max_bytes: connector.batch_max_bytes,
+        batch_max_latency: connector.batch_max_latency,
+    }
+}
+
+/// What is known of the source before the slot is taken.
+struct Prepared {
+    setting: Setting,
+    control: Control,
+    source: Source,
+    options: SinkOptions,
+    origin: Origin,
+    /// Where the source's WAL ends.
+    wal_end: Lsn,
+}
+
+/// Step 1, and the slot if there is none yet. Blocks.
+fn prepare(setting: Setting) -> Result<(Prepared, Session), Fault> {
+    let connector = &setting.connector;
+    let (control, source) = setting.runtime.block_on(find_tables(&setting))?;
+    let endpoint = Endpoint::new(&connector.database, Some(client_config(&connector.tls)?))?;
+    let mut session = Session::connect(&endpoint)?;
+    let identity = session.identify_system()?;
+    let prepared = Prepared {
+        options: sink_options(connector, &setting.kafka),
+        origin: continuity::origin(connector, &identity),
+        wal_end: identity.wal_position,
+        control,
+        source,
+        setting,
+    };
+    match prepared.slot()? {
+        None => prepared.create_slot(&endpoint)?,
+        // Postgres would refuse it too, but for no reason that one could tell from others.
+        Some(slot) => continuity::usable(&slot)?,
+    }
+    Ok((prepared, session))
+}
+
+/// Finds the tables, and sees to the publication and the positions topic.
+async fn find_tables(setting: &Setting) -> Result<(Control, Source), Fault> {
+    let connector = &setting.connector;
+    let control = Control::connect_with_tls(&connector.database, &connector.tls).await?;
+    let (mut source, faults) = source::find(&control, connector).await?;
+    if let Some(fault) = faults.into_iter().next() {
+        return Err(fault.into());
+    }
+    let publication = control.publication(&connector.publication).await?;
+    if let Some(publication) = &publication {
+        for fault in source.leave_out_unpublished(publication) {
+            tracing::warn!(connector = connector.name, remedy = fault.remedy(), "left out: {fault}");
+        }
+        if let Some(fault) = source::publication_faults(publication, &source).into_iter().next() {
+            return Err(fault.into());
+        }
+    }
+    for table in &mut source.tables {
+        table.key = source::shape(&control, table).await??.key_columns();
+    }
+    if publication.is_none() {
+        let tables: Vec<_> = source.tables.iter().map(|table| table.facts.table_name()).collect();
+        control.create_publication(&connector.publication, &tables).await?;
+        let (publication, tables) = (&connector.publication, tables.len());
+        tracing::info!(connector = connector.name, publication, tables, "publication created");
+    }
+    Topics::new(&setting.kafka)?.ensure_positions(setting.new_topics).await?;
+    Ok((control, source))
+}
+
+impl Prepared {
+    fn slot(&self) -> Result<Option<Slot>, Fault> {
+        let facts = self.setting.runtime.block_on(self.control.slot(&self.origin.slot))?;
+        Ok(facts.map(|facts| Slot::new(&self.origin.slot, facts)))
+    }
+
+    /// Creates the slot, unless a stored position says that there has been one. What is stored is looked at before the
+    /// transactional id is taken over: with a mistaken `database_url` it may be in use, by the rightful connector.
+    fn create_slot(&self, endpoint: &Endpoint) -> Result<(), Fault> {
+        let connector = &self.setting.connector;
+        if let Some(stored) = positions::read(&self.setting.kafka, &connector.name)? {
+            continuity::prove(&stored, &self.origin, None)?;
+        }
+        if let Some(stored) = sink::take_over(&self.options)?.stored {
+            return Err(Gap::SlotMissing { slot: connector.slot.clone(), stored: stored.position.lsn }.into());
+        }
+        self.see_to_topics(&BTreeMap::new())?;
+        let mut session = Session::connect(endpoint)?;
+        session.set_patience(CREATE_SLOT_PATIENCE);
+        tracing::info!(
+            connector = connector.name,
+            slot = connector.slot,
+            "creating the replication slot; Postgres waits for the transactions that are open now"
+        );
+        let created = session.create_slot(&connector.slot)?;
+        let lsn = created.consistent_point;
+        tracing::info!(connector = connector.name, slot = connector.slot, %lsn, "replication slot created");
+        Ok(())
+    }
+
+    /// Creates the topics of tables that are new to the stored position, which must be empty; the others must be there.
+    fn see_to_topics(&self, stored: &BTreeMap<String, TableProgress>) -> Result<(), Fault> {
+        let runtime = &self.setting.runtime;
+        let topics = Topics::new(&self.setting.kafka)?;
+        let names = self.source.topics();
+        let states = runtime.block_on(topics.states(&names))?;
+        let is_new = |table: &source::Table| !stored.contains_key(&table.sql_name());
+        for (table, state) in self.source.tables.iter().zip(states) {
+            if state == TopicState::Missing && !is_new(table) {
+                return Err(TableFault::TopicGone { table: table.sql_name(), topic: table.topic.clone() }.into());
+            }
+        }
+        runtime.block_on(topics.ensure(&names, self.setting.new_topics))?;
+        for table in self.source.tables.iter().filter(|table| is_new(table)) {
+            if !reader::is_empty(&self.setting.kafka, &table.topic)? {
+                let connector = self.setting.connector.name.clone();
+                return Err(Fault::Kafka(TopicFault::NotEmpty { topic: table.topic.clone(), connector }.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps 3 and 4: who writes, and from where. Blocks.
+    fn settle(self) -> Result<(Ready, StoredPosition), Fault> {
+        let ready = sink::take_over(&self.options)?;
+        let slot = self.slot()?;
+        let mut stored = match &ready.stored {
+            Some(stored) => {
+                continuity::prove(stored, &self.origin, slot.as_ref())?;
+                continuity::prove_source_has(stored, self.wal_end)?;
+                stored.clone()
+            }
+            None => self.first_position(slot)?,
+        };
+        let tables = self.setting.runtime.block_on(self.progress(&stored.tables))?;
+        self.see_to_topics(&stored.tables)?;
+        stored.tables = tables;
+        if ready.stored.as_ref() != Some(&stored) {
+            ready.store(&self.options, &stored)?;
+        }
+        Ok((ready, stored))
+    }
+
+    /// The position of a connector that has none: the slot's.
+    fn first_position(&self, slot: Option<Slot>) -> Result<StoredPosition, Fault> {
+        let slot = slot.ok_or(Fault::TaskGone)?;
+        continuity::usable(&slot)?;
+        let lsn = slot.confirmed_flush.unwrap_or(Lsn::ZERO);
+        let (position, origin) = (Position::between(lsn), self.origin.clone());
+        Ok(StoredPosition { position, commit_time: None, origin, tables: BTreeMap::new() })
+    }
+
+    /// What of each table the topics started with. A table that is new to the connector must be empty, or not asked
+    /// for: whatever comes into it from now on is in the stream, since the slot is older than this look at it.
+    async fn progress(
+        &self,
+        stored: &BTreeMap<String, TableProgress>,
+    ) -> Result<BTreeMap<String, TableProgress>, Fault> {
+        self.source.check_left_out(&self.setting.connector.publication, stored)?;
+        let mut tables = BTreeMap::new();
+        for table in &self.source.tables {
+            let name = table.sql_name();
+            let progress = source::progress(&self.control, table, stored.get(&name)).await??;
+            tables.insert(name, progress);
+        }
+        Ok(tables)
+    }
+}

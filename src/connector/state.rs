@@ -1,0 +1,222 @@
+//! What a connector shows of itself while it works: its phase, its position, its counts.
+//!
+//! Shared between the connector's threads, which write it, and the HTTP endpoint, which reads it. Nothing here takes
+//! part in the flow of rows except `stored_lsn`, by which the sink tells the intake what may be acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::kafka::positions::StoredPosition;
+use crate::kafka::sink::{Committed, SinkObserver};
+use crate::lsn::Lsn;
+use crate::position::Position;
+
+/// What a connector is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "phase")]
+pub enum Phase {
+    /// Connecting, taking over, proving continuity.
+    Starting,
+    /// Another daemon has the slot; this one takes over when it comes free.
+    Standby,
+    /// Rows flow.
+    Streaming,
+    /// Something failed that passes by itself; a new start follows.
+    Retrying {
+        /// What failed.
+        error: String,
+    },
+    /// Something failed that doesn't pass by itself.
+    Failed {
+        /// What failed.
+        error: String,
+        /// What to do about it.
+        remedy: Option<String>,
+    },
+    /// Asked to stop.
+    Stopped,
+}
+
+impl Phase {
+    /// One word, for metrics and lists.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Standby => "standby",
+            Phase::Streaming => "streaming",
+            Phase::Retrying { .. } => "retrying",
+            Phase::Failed { .. } => "failed",
+            Phase::Stopped => "stopped",
+        }
+    }
+}
+
+/// All phases' names, for the metric that has one series a phase.
+const PHASES: [&str; 6] = ["starting", "standby", "streaming", "retrying", "failed", "stopped"];
+
+/// A connector's state at a moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// The connector.
+    pub connector: String,
+    /// What it is doing.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// What Kafka holds.
+    #[serde(flatten)]
+    pub position: Option<Position>,
+    /// Commit time of the last source transaction that Kafka holds, in milliseconds since 1970-01-01 UTC.
+    pub commit_time: Option<i64>,
+    /// Since the daemon's start.
+    pub records: u64,
+    /// Since the daemon's start: bytes of keys and values.
+    pub bytes: u64,
+    /// Since the daemon's start: source transactions.
+    pub transactions: u64,
+}
+
+/// The state that a connector's threads share.
+pub struct State {
+    stored_lsn: AtomicU64,
+    shown: Mutex<Snapshot>,
+}
+
+impl State {
+    /// The state of a connector that has not begun.
+    pub fn new(connector: &str) -> Arc<Self> {
+        describe_metrics();
+        let shown = Snapshot {
+            connector: connector.to_owned(),
+            phase: Phase::Starting,
+            position: None,
+            commit_time: None,
+            records: 0,
+            bytes: 0,
+            transactions: 0,
+        };
+        Arc::new(Self { stored_lsn: AtomicU64::new(0), shown: Mutex::new(shown) })
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Snapshot> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shown().clone()
+    }
+
+    /// Changes the phase.
+    pub fn enter(&self, phase: Phase) {
+        let mut shown = self.shown();
+        for name in PHASES {
+            let value = if name == phase.name() { 1.0 } else { 0.0 };
+            let labels = [("connector", shown.connector.clone()), ("phase", name.to_owned())];
+            metrics::gauge!("tablecast_connector_phase", &labels).set(value);
+        }
+        shown.phase = phase;
+    }
+
+    /// A new run begins: nothing may be acknowledged before continuity is proved.
+    pub fn starting(&self) {
+        self.stored_lsn.store(0, Ordering::Release);
+    }
+
+    /// Continuity is proved, and the run goes on from what is stored.
+    pub fn resumed(&self, stored: &StoredPosition) {
+        let mut shown = self.shown();
+        shown.position = Some(stored.position);
+        shown.commit_time = stored.commit_time;
+        self.stored_lsn.store(stored.position.lsn.0, Ordering::Release);
+    }
+
+    /// What may be acknowledged to Postgres.
+    pub fn stored_lsn(&self) -> Lsn {
+        Lsn(self.stored_lsn.load(Ordering::Acquire))
+    }
+
+    /// Notes the furthest place in the WAL that Postgres has told of.
+    pub fn note_wal_end(&self, wal_end: Lsn) {
+        let lag = wal_end.bytes_since(self.stored_lsn()) as f64;
+        let connector = self.shown().connector.clone();
+        metrics::gauge!("tablecast_unstored_wal_bytes", "connector" => connector).set(lag);
+    }
+}
+
+impl SinkObserver for State {
+    fn stored(&self, stored: &StoredPosition, committed: Committed) {
+        let connector = {
+            let mut shown = self.shown();
+            shown.position = Some(stored.position);
+            shown.commit_time = stored.commit_time;
+            shown.records += committed.records;
+            shown.bytes += committed.bytes;
+            shown.transactions += committed.transactions;
+            shown.connector.clone()
+        };
+        self.stored_lsn.store(stored.position.lsn.0, Ordering::Release);
+        let labels = [("connector", connector)];
+        metrics::counter!("tablecast_records_total", &labels).increment(committed.records);
+        metrics::counter!("tablecast_record_bytes_total", &labels).increment(committed.bytes);
+        metrics::counter!("tablecast_source_transactions_total", &labels).increment(committed.transactions);
+        metrics::counter!("tablecast_kafka_transactions_total", &labels).increment(1);
+        metrics::histogram!("tablecast_commit_seconds", &labels).record(committed.commit_took.as_secs_f64());
+        metrics::gauge!("tablecast_stored_lsn_bytes", &labels).set(stored.position.lsn.0 as f64);
+        if let Some(commit_time) = stored.commit_time {
+            metrics::gauge!("tablecast_last_commit_timestamp_seconds", &labels).set(commit_time as f64 / 1_000.0);
+        }
+    }
+
+    fn split(&self, position: Position) {
+        let connector = self.shown().connector.clone();
+        tracing::warn!(
+            connector,
+            bound = %position.lsn,
+            changes = position.ordinal,
+            "a source transaction outlives transaction.timeout.ms and is split: until its end, consumers see a part of it"
+        );
+        metrics::counter!("tablecast_split_transactions_total", "connector" => connector).increment(1);
+    }
+}
+
+/// The states of all connectors of a daemon, by name.
+pub type States = Arc<BTreeMap<String, Arc<State>>>;
+
+/// How long a commit may take, as buckets of the histogram.
+pub const COMMIT_BUCKETS: [Duration; 8] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+];
+
+fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("tablecast_connector_phase", "1 for the phase the connector is in, 0 for the others.");
+    describe_gauge!(
+        "tablecast_unstored_wal_bytes",
+        Unit::Bytes,
+        "WAL that Postgres has read for the connector, and Kafka doesn't hold yet; what waits before that, status tells."
+    );
+    describe_counter!("tablecast_records_total", "Records committed to Kafka.");
+    describe_counter!("tablecast_record_bytes_total", Unit::Bytes, "Bytes of keys and values committed to Kafka.");
+    describe_counter!("tablecast_source_transactions_total", "Source transactions committed to Kafka.");
+    describe_counter!("tablecast_kafka_transactions_total", "Kafka transactions committed.");
+    describe_counter!("tablecast_split_transactions_total", "Source transactions that had to be split.");
+    describe_counter!("tablecast_restarts_total", "Runs of the connector that ended with an error.");
+    describe_histogram!("tablecast_commit_seconds", Unit::Seconds, "Time from asking Kafka for a commit to its end.");
+    describe_gauge!("tablecast_stored_lsn_bytes", Unit::Bytes, "The stored position, as a WAL place in bytes.");
+    describe_gauge!(
+        "tablecast_last_commit_timestamp_seconds",
+        Unit::Seconds,
+        "Commit time of the last source transaction that Kafka holds, since 1970-01-01 UTC."
+    );
+}
