@@ -13,6 +13,7 @@ pub mod avro;
 pub mod calendar;
 pub mod config;
 pub mod connector;
+pub mod http;
 pub mod kafka;
 pub mod lsn;
 pub mod pgoutput;
