@@ -11,6 +11,7 @@
 
 pub mod avro;
 pub mod calendar;
+pub mod cli;
 pub mod config;
 pub mod connector;
 pub mod http;
@@ -22,3 +23,4 @@ pub mod postgres;
 pub mod relation;
 pub mod retry;
 pub mod shutdown;
+pub mod telemetry;

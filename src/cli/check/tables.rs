@@ -1,0 +1,98 @@
+//! The tables: each has to be there, to be fit for logical replication, and to have a key that a delete can name.
+
+use super::Look;
+use crate::connector::Fault;
+use crate::connector::source::{self, Source, Table};
+use crate::postgres::catalog::{ReplicaIdentity, ServerFacts};
+use crate::postgres::control::{Control, ControlError};
+use crate::postgres::sql::quote_ident;
+use crate::relation::Shape;
+
+impl Look<'_> {
+    /// All tables of the connector; gives those that can be captured.
+    pub(super) async fn tables(&mut self, control: &Control, server: &ServerFacts) -> Result<Source, Fault> {
+        let (mut source, faults) = source::find(control, self.connector).await?;
+        for fault in faults {
+            self.fault("tables", fault);
+        }
+        if let Some(publication) = control.publication(&self.connector.publication).await? {
+            for fault in source.leave_out_unpublished(&publication) {
+                self.warning("tables", format!("left out: {fault}"), fault.remedy());
+            }
+        }
+        for table in &mut source.tables {
+            let subject = format!("table {}", table.sql_name());
+            match source::shape(control, table).await? {
+                Ok(shape) => {
+                    table.key = shape.key_columns();
+                    self.table(control, server, &subject, table, &shape).await?;
+                }
+                Err(error) => self.fault(&subject, error),
+            }
+        }
+        Ok(source)
+    }
+
+    async fn table(
+        &mut self,
+        control: &Control,
+        server: &ServerFacts,
+        subject: &str,
+        table: &Table,
+        shape: &Shape,
+    ) -> Result<(), ControlError> {
+        let captured: Vec<String> =
+            shape.columns.iter().filter(|column| column.captured).map(|column| column.name.clone()).collect();
+        if control.has_select_privilege(table.facts.oid, &captured).await? {
+            self.ok(subject, format!("key ({}), topic {}", table.key.join(", "), table.topic));
+            self.first_rows(control, subject, table).await?;
+        } else {
+            let user = quote_ident(&server.user);
+            let remedy = format!(
+                "GRANT USAGE ON SCHEMA {} TO {user};\nGRANT SELECT ON {} TO {user};",
+                quote_ident(&table.facts.schema),
+                table.sql_name()
+            );
+            self.error(subject, format!("{} may not read it", server.user), remedy);
+        }
+        self.toast(control, subject, table, shape).await
+    }
+
+    async fn first_rows(&mut self, control: &Control, subject: &str, table: &Table) -> Result<(), ControlError> {
+        let Some(stored) = self.stored() else { return Ok(()) };
+        let name = table.sql_name();
+        let progress = stored.and_then(|stored| stored.tables.get(&name)).cloned();
+        if let Err(fault) = source::progress(control, table, progress.as_ref()).await? {
+            self.fault(subject, fault);
+        }
+        Ok(())
+    }
+
+    /// An update that leaves a TOASTed value as it is doesn't carry it.
+    async fn toast(
+        &mut self,
+        control: &Control,
+        subject: &str,
+        table: &Table,
+        shape: &Shape,
+    ) -> Result<(), ControlError> {
+        if table.facts.replica_identity == ReplicaIdentity::Full {
+            return Ok(());
+        }
+        let missing = |name: &String| {
+            // The key's columns are in the WAL in any case.
+            shape.columns.iter().any(|column| column.name == *name && column.captured && !column.in_key)
+        };
+        let columns = control.toastable_columns(table.facts.oid).await?;
+        let columns: Vec<_> = columns.into_iter().filter(missing).collect();
+        if !columns.is_empty() {
+            let message = format!(
+                "large values of {} are not in the WAL of an update that leaves them as they are: such an update stops \
+                 the connector",
+                columns.join(", ")
+            );
+            self.warning(subject, message, format!("ALTER TABLE {} REPLICA IDENTITY FULL;", table.sql_name()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! `tablecast schema`: the Avro schemas that tables get.
+
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+use super::ordered::Json;
+use super::run::runtime;
+use super::{Global, look, output};
+use crate::avro::Plan;
+use crate::config::{Config, Connector, TablePattern};
+use crate::connector::source::{self, Table};
+
+const EXAMPLES: &str = "\
+Tables are named as in SQL. Without any, all tables of the connector are shown.
+
+Examples:
+  tablecast schema shop
+  tablecast schema shop public.users '\"Public\".\"Weird.Name\"'
+  tablecast schema shop public.users --json | jq .value.schema";
+
+/// Arguments of `tablecast schema`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The connector
+    pub connector: String,
+    /// Only these tables
+    #[arg(value_name = "TABLE")]
+    pub tables: Vec<TablePattern>,
+    /// JSON, one object a table, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The schemas of a table, as it is now.
+#[derive(Serialize)]
+struct Schemas {
+    /// As SQL writes it.
+    table: String,
+    topic: String,
+    key: Subject,
+    value: Subject,
+}
+
+#[derive(Serialize)]
+struct Subject {
+    subject: String,
+    schema: Json,
+}
+
+/// Writes the schemas to stdout.
+pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
+    let config = global.load()?;
+    let (connector, wanted) = select(&config, args)?;
+    let schemas = runtime()?.block_on(look(connector, wanted))?;
+    let texts = schemas.iter().map(|schemas| if args.json { serde_json::to_string(schemas) } else { human(schemas) });
+    output::write(&texts.collect::<Result<Vec<_>, _>>()?.join(if args.json { "\n" } else { "\n\n" }))?;
+    Ok(Exit::Done)
+}
+
+async fn look(connector: &Connector, wanted: &[TablePattern]) -> Result<Vec<Schemas>, Failure> {
+    let control = look::source(connector).await.map_err(|error| Failure::of_connector(error, &connector.name))?;
+    let (source, _) =
+        source::find(&control, connector).await.map_err(|error| Failure::of_connector(error, &connector.name))?;
+    let matches = |pattern: &TablePattern, table: &Table| pattern.matches(&table.facts.schema, &table.facts.name);
+    if let Some(missing) = wanted.iter().find(|pattern| !source.tables.iter().any(|table| matches(pattern, table))) {
+        let there: Vec<_> = source.tables.iter().map(Table::sql_name).collect();
+        let message = format!(
+            "connector `{}` finds no table {missing} that it can capture; it finds {}",
+            connector.name,
+            if there.is_empty() { "none at all".to_owned() } else { there.join(", ") }
+        );
+        return Err(Failure::Call(message));
+    }
+    let is_wanted = |table: &&Table| wanted.is_empty() || wanted.iter().any(|pattern| matches(pattern, table));
+    let mut all = Vec::new();
+    for table in source.tables.iter().filter(is_wanted) {
+        let shape =
+            source::shape(&control, table).await.map_err(|error| Failure::of_connector(error, &connector.name))?;
+        let shape = shape.map_err(|error| Failure::of_connector(error, &connector.name))?;
+        let plan =
+            Plan::compile(&shape, &connector.name).map_err(|error| Failure::of_connector(error, &connector.name))?;
+        all.push(Schemas {
+            table: table.sql_name(),
+            topic: table.topic.clone(),
+            key: subject(&table.topic, "key", plan.key_schema())?,
+            value: subject(&table.topic, "value", plan.value_schema())?,
+        });
+    }
+    Ok(all)
+}
+
+fn subject(topic: &str, which: &str, schema: &str) -> Result<Subject, serde_json::Error> {
+    Ok(Subject { subject: format!("{topic}-{which}"), schema: serde_json::from_str(schema)? })
+}
+
+fn human(schemas: &Schemas) -> Result<String, serde_json::Error> {
+    let part =
+        |of: &Subject| serde_json::to_string_pretty(&of.schema).map(|schema| format!("{}\n{schema}", of.subject));
+    Ok(format!("-- {}\n{}\n{}", schemas.table, part(&schemas.key)?, part(&schemas.value)?))
+}
+
+/// The connector and the tables that are asked for: each of them must be one that the connector captures.
+fn select<'c>(config: &'c Config, args: &'c Args) -> Result<(&'c Connector, &'c [TablePattern]), Failure> {
+    let connectors = config.select(std::slice::from_ref(&args.connector))?;
+    let connector = connectors.first().ok_or_else(|| Failure::Call("no connector is asked for".to_owned()))?;
+    let is_captured = |pattern: &TablePattern| match pattern {
+        TablePattern::Table { schema, name } => connector.mapping_for(schema, name).is_some(),
+        TablePattern::Schema { schema } => connector.tables.iter().any(|mapping| match &mapping.pattern {
+            TablePattern::Table { schema: captured, .. } | TablePattern::Schema { schema: captured } => {
+                captured == schema
+            }
+        }),
+    };
+    if let Some(table) = args.tables.iter().find(|table| !is_captured(table)) {
+        let captured: Vec<_> = connector.tables.iter().map(|mapping| mapping.pattern.to_string()).collect();
+        let message =
+            format!("connector `{}` does not capture {table}; it captures {}", connector.name, captured.join(", "));
+        return Err(Failure::Call(message));
+    }
+    Ok((connector, &args.tables))
+}
