@@ -1,0 +1,14 @@
+//! The integration tests, one binary: they run against real services (`dev/services`), each in a database of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod catalog;
+mod commands;
+mod continuity;
+mod control;
+mod failures;
+mod guards;
+mod partitioner;
+mod replication;
+mod streaming;
+mod support;
