@@ -1,0 +1,111 @@
+//! The daemon under test: `tablecast run` as a child process.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::patience::{let_run_for, wait_until};
+
+/// What a daemon says when it gives up on a connector: no restart helps.
+const GIVEN_UP: &str = "will not be started again";
+
+/// Starts daemons, one after the other, with one configuration and one log.
+pub struct Daemons {
+    config: PathBuf,
+    log: PathBuf,
+}
+
+/// A running daemon; killed if it is dropped.
+pub struct Daemon {
+    child: Child,
+    began: Instant,
+    log: PathBuf,
+}
+
+impl Daemons {
+    pub fn new(folder: &Path, log: PathBuf, config: &str) -> Self {
+        let daemons = Self { config: folder.join("connectors.toml"), log };
+        std::fs::write(&daemons.config, config).unwrap();
+        daemons
+    }
+
+    pub fn start(&self) -> Daemon {
+        note(&self.log, "the daemon is started");
+        let log = OpenOptions::new().append(true).open(&self.log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_tablecast"))
+            .arg("run")
+            .arg("--config")
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Daemon { child, began: Instant::now(), log: self.log.clone() }
+    }
+}
+
+impl Daemon {
+    /// Leaves it alone for a while; fails if it ends by itself meanwhile.
+    pub fn let_run_for(&mut self, duration: Duration) {
+        let_run_for(duration);
+        self.check_alive();
+    }
+
+    pub fn check_alive(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("the daemon has ended by itself: {status}");
+        }
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        if let Some(line) = log.lines().find(|line| line.contains(GIVEN_UP)) {
+            panic!("the daemon has given up: {line}");
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        note(&self.log, &format!("killed after {:.2?}", self.began.elapsed()));
+    }
+
+    /// SIGTERM; the daemon must come to an end in good order.
+    pub fn terminate(mut self, within: Duration) -> Duration {
+        let began = Instant::now();
+        let told = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        assert!(told.success(), "kill -TERM: {told}");
+        let mut status = None;
+        wait_until("the daemon ends after SIGTERM", within, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.unwrap().code(), Some(0), "the daemon's exit status after SIGTERM");
+        began.elapsed()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Writes into the log what is done to the daemon or to its services, among what the daemon says of it.
+pub fn note(log: &Path, what: &str) {
+    let mut log = OpenOptions::new().create(true).append(true).open(log).unwrap();
+    let since_midnight = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() % 86_400_000;
+    let (seconds, millis) = (since_midnight / 1000, since_midnight % 1000);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    writeln!(log, "--- {hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z {what}").unwrap();
+}
+
+/// The end of a log, for whoever has to find out why.
+pub fn tail(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
