@@ -1,16 +1,13 @@
 //! The session settings that every connection has, so that a value's text is the same on all of them.
 //!
 //! The stream and the snapshot share one table of encoders, and that holds only if Postgres's output functions write
-//! the same text on both connections. So both apply [`SETTINGS`], which outrank the defaults of server, database and
+//! the same text on both connections. So both apply [`RENDERING`], which outranks the defaults of server, database and
 //! role.
 
 use super::sql::{quote_ident, quote_literal};
 
-/// Name and value of each setting.
-///
-/// `search_path` is empty because the text of `regclass` and its kin, and of row filters that the catalog prints,
-/// leaves out the schemas that are on it.
-pub const SETTINGS: &[(&str, &str)] = &[
+/// How the server renders values: name and value of each setting.
+pub const RENDERING: &[(&str, &str)] = &[
     ("client_encoding", "UTF8"),
     ("datestyle", "ISO"),
     ("intervalstyle", "iso_8601"),
@@ -18,8 +15,11 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("extra_float_digits", "3"),
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
-    ("search_path", ""),
 ];
+
+/// What the ordinary connection has besides. The path is empty because the text of row filters that the catalog prints,
+/// and of `regclass` and its kin, leaves out the schemas that are on it.
+pub const SEARCH_PATH: &[(&str, &str)] = &[("search_path", "")];
 
 /// The commands that apply the settings, in one string.
 pub fn set_commands<'a>(settings: impl IntoIterator<Item = &'a (&'a str, &'a str)>) -> String {

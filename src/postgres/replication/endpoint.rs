@@ -13,25 +13,15 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs};
 
 use super::error::{ReplicationError, Result};
+use crate::postgres::session::RENDERING;
 
 /// How long one host may take from the first packet to the end of the login, where the URL doesn't say. Without a
 /// bound, a host that swallows packets would hold the connector forever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How the server renders values, the same for the stream and for COPY: one table of encoders reads both.
-///
-/// As startup options they win over what `ALTER ROLE` and `ALTER DATABASE` have set.
-const SETTINGS: [(&str, &str); 8] = [
-    ("client_encoding", "UTF8"),
-    ("datestyle", "ISO"),
-    ("intervalstyle", "iso_8601"),
-    ("timezone", "UTC"),
-    ("extra_float_digits", "3"),
-    ("bytea_output", "hex"),
-    ("lc_monetary", "C"),
-    // Postgres 18 tells of a missing publication by a warning only: see `stream`.
-    ("client_min_messages", "warning"),
-];
+/// What a replication connection has besides [`RENDERING`]. As startup options both win over what `ALTER ROLE` and
+/// `ALTER DATABASE` have set. Postgres 18 tells of a missing publication by a warning only: see `stream`.
+const MIN_MESSAGES: (&str, &str) = ("client_min_messages", "warning");
 
 /// The parameters of a replication connection.
 #[derive(Clone)]
@@ -122,7 +112,8 @@ impl Endpoint {
         let mut parameters = vec![("user", &*self.user), ("database", &*self.database), ("replication", "database")];
         parameters.extend(self.application_name.as_deref().map(|name| ("application_name", name)));
         parameters.extend(self.options.as_deref().map(|options| ("options", options)));
-        parameters.extend(SETTINGS);
+        parameters.extend(RENDERING);
+        parameters.push(MIN_MESSAGES);
         parameters
     }
 }
