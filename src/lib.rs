@@ -23,4 +23,5 @@ pub mod postgres;
 pub mod relation;
 pub mod retry;
 pub mod shutdown;
+pub mod snapshot;
 pub mod telemetry;

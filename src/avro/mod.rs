@@ -18,6 +18,7 @@
 //! tests); no text makes this panic; a row allocates nothing but what the caller's buffer takes to grow; no value is
 //! ever made up: what is not in the WAL ([`Cell::Unchanged`](crate::pgoutput::Cell::Unchanged)) is an error.
 
+mod encoders;
 mod error;
 mod fill;
 mod name;
@@ -33,6 +34,7 @@ pub mod read;
 #[cfg(test)]
 mod tests;
 
+pub use encoders::{EncoderError, Encoders};
 pub use error::{EncodeError, PlanError};
 pub use fill::{Filled, OldCells, fill_unchanged};
 pub use plan::{Encoder, Plan};

@@ -6,7 +6,7 @@ use super::exit::{Exit, Failure};
 use super::ordered::Json;
 use super::run::runtime;
 use super::{Global, look, output};
-use crate::avro::Plan;
+use crate::avro::{EncoderError, Plan};
 use crate::config::{Config, Connector, TablePattern};
 use crate::connector::source::{self, Table};
 
@@ -78,8 +78,9 @@ async fn look(connector: &Connector, wanted: &[TablePattern]) -> Result<Vec<Sche
         let shape =
             source::shape(&control, table).await.map_err(|error| Failure::of_connector(error, &connector.name))?;
         let shape = shape.map_err(|error| Failure::of_connector(error, &connector.name))?;
-        let plan =
-            Plan::compile(&shape, &connector.name).map_err(|error| Failure::of_connector(error, &connector.name))?;
+        let plan = Plan::compile(&shape, &connector.name)
+            .map_err(EncoderError::from)
+            .map_err(|error| Failure::of_connector(error, &connector.name))?;
         all.push(Schemas {
             table: table.sql_name(),
             topic: table.topic.clone(),

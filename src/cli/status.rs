@@ -211,7 +211,7 @@ impl Found {
         let table_status = |(table, topic): (String, String)| {
             let progress = stored.and_then(|stored| stored.tables.get(&table));
             let (key, snapshot) =
-                (progress.map(|progress| progress.key.clone()), progress.map(|progress| progress.snapshot));
+                (progress.map(|progress| progress.key.clone()), progress.map(|progress| progress.snapshot.clone()));
             TableStatus { table, topic, key, snapshot }
         };
         status.tables = self.tables.into_iter().map(table_status).collect();
@@ -274,7 +274,7 @@ mod human {
     }
 
     fn table(table: &TableStatus) -> String {
-        let words = match (&table.key, table.snapshot) {
+        let words = match (&table.key, &table.snapshot) {
             (Some(key), Some(snapshot)) => format!("key ({}), snapshot {}", key.join(", "), snapshot.name()),
             _ => "not captured yet".to_owned(),
         };

@@ -21,6 +21,13 @@ const BATCH_MAX_BYTES_BOUNDS: (u64, u64) = (1 << 10, 1 << 30);
 const BATCH_MAX_LATENCY: Duration = Duration::from_millis(100);
 /// Half of librdkafka's default `transaction.timeout.ms` is the most: a batch must be committed before it times out.
 const BATCH_MAX_LATENCY_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(30));
+const SNAPSHOT_READERS: usize = 2;
+/// Large enough that a transaction's round trips don't matter, small enough that neither its snapshot nor its Kafka
+/// transaction keeps others waiting.
+const SNAPSHOT_CHUNK_BYTES: usize = 2 << 20;
+const SNAPSHOT_CHUNK_BYTES_BOUNDS: (u64, u64) = (1 << 10, 64 << 20);
+/// Each is a connection to the source, and some megabytes.
+const SNAPSHOT_READERS_MAX: i64 = 64;
 const POSITION_INTERVAL: Duration = Duration::from_secs(10);
 /// Longer, and an idle connector would hold back WAL for no gain.
 const POSITION_INTERVAL_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
@@ -64,8 +71,11 @@ fn connector(reader: &mut Reader<'_>, entry: &Entry<'_>) -> Option<Placed> {
     let publication = publication(reader, &section, &standard);
     let delivery = choice(reader, &section, "delivery", DELIVERIES).unwrap_or(Delivery::ExactlyOnce);
     let snapshot = choice(reader, &section, "snapshot", SNAPSHOTS).unwrap_or(SnapshotMode::Initial);
+    let snapshot_readers = section.integer(reader, "snapshot_readers", 1..SNAPSHOT_READERS_MAX + 1);
     let topic = template(reader, &section).unwrap_or_else(TopicTemplate::standard);
-    let batch_max_bytes = batch_max_bytes(reader, &section);
+    let batch_max_bytes = size(reader, &section, "batch_max_bytes", BATCH_MAX_BYTES, BATCH_MAX_BYTES_BOUNDS);
+    let snapshot_chunk_bytes =
+        size(reader, &section, "snapshot_chunk_bytes", SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNK_BYTES_BOUNDS);
     let batch_max_latency = duration(reader, &section, "batch_max_latency", BATCH_MAX_LATENCY_BOUNDS);
     let position_interval = duration(reader, &section, "position_interval", POSITION_INTERVAL_BOUNDS);
     let (tables, places) = tables(reader, &section).into_iter().unzip();
@@ -78,6 +88,9 @@ fn connector(reader: &mut Reader<'_>, entry: &Entry<'_>) -> Option<Placed> {
         publication,
         delivery,
         snapshot,
+        snapshot_readers: snapshot_readers
+            .map_or(SNAPSHOT_READERS, |readers| usize::try_from(readers).unwrap_or(SNAPSHOT_READERS)),
+        snapshot_chunk_bytes,
         topic,
         tables,
         batch_max_bytes,
@@ -148,28 +161,34 @@ fn template(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<TopicTempl
     }
 }
 
-fn batch_max_bytes(reader: &mut Reader<'_>, section: &Section<'_>) -> usize {
-    let (least, most) = BATCH_MAX_BYTES_BOUNDS;
+fn size(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    key: &str,
+    standard: usize,
+    (least, most): (u64, u64),
+) -> usize {
     let entries = section.entries();
-    let Some(entry) = entries.iter().find(|entry| entry.name == "batch_max_bytes") else {
-        return BATCH_MAX_BYTES;
+    let Some(entry) = entries.iter().find(|entry| entry.name == key) else {
+        return standard;
     };
     let Some(text) = entry.scalar(reader) else {
-        return BATCH_MAX_BYTES;
+        return standard;
     };
     match units::bytes(&text.value) {
-        Some(bytes) if (least..=most).contains(&bytes) => usize::try_from(bytes).unwrap_or(BATCH_MAX_BYTES),
+        Some(bytes) if (least..=most).contains(&bytes) => return usize::try_from(bytes).unwrap_or(standard),
         Some(_) => {
             let problem = format!("{} is out of range", text.shown());
-            reader.reject(&text.place, problem, "write a size between `1KiB` and `1GiB`");
-            BATCH_MAX_BYTES
+            let remedy =
+                format!("write a size between `{}` and `{}`", units::show_bytes(least), units::show_bytes(most));
+            reader.reject(&text.place, problem, remedy);
         }
         None => {
             let problem = format!("{} is not a size", text.shown());
             reader.reject(&text.place, problem, "write bytes, or a number with a unit, like `4MiB` or `4MB`");
-            BATCH_MAX_BYTES
         }
     }
+    standard
 }
 
 fn duration(

@@ -78,6 +78,10 @@ pub struct Connector {
     pub topic: TopicTemplate,
     /// In the order of the file; an exact name wins over a pattern.
     pub tables: Vec<TableMapping>,
+    /// So many connections read tables beside the stream; at least 1.
+    pub snapshot_readers: usize,
+    /// What one of them reads at a time has about so many bytes of records.
+    pub snapshot_chunk_bytes: usize,
     /// A Kafka transaction ends at the next source commit once it holds so many bytes of records.
     pub batch_max_bytes: usize,
     /// A Kafka transaction ends at the next source commit once it is so old, though input goes on.

@@ -18,6 +18,16 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
+/// A size as people write it, for messages.
+pub(super) fn show_bytes(bytes: u64) -> String {
+    match bytes.trailing_zeros() {
+        30.. if bytes > 0 => format!("{}GiB", bytes >> 30),
+        20..30 => format!("{}MiB", bytes >> 20),
+        10..20 => format!("{}KiB", bytes >> 10),
+        _ => bytes.to_string(),
+    }
+}
+
 /// A duration: `100ms`, `10s`, `5m`, `1h`. The unit is a must.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
@@ -50,6 +60,12 @@ mod tests {
         for text in ["", "MB", "-1", "1.5MB", "1 M", "99999999999GiB", "1MBit"] {
             assert_eq!(bytes(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_size_is_shown_in_the_largest_unit_that_fits() {
+        let shown = [0, 1_000, 1 << 10, 64 << 20, 1 << 30].map(show_bytes);
+        assert_eq!(shown, ["0", "1000", "1KiB", "64MiB", "1GiB"]);
     }
 
     #[test]

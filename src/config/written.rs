@@ -24,6 +24,8 @@ pub(super) const CONNECTOR: &[&str] = &[
     "publication",
     "delivery",
     "snapshot",
+    "snapshot_readers",
+    "snapshot_chunk_bytes",
     "topic",
     "tables",
     "batch_max_bytes",

@@ -19,6 +19,8 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Postgres is asked for an answer at least so often: well within the silence after which a connection counts as dead.
 const ASK_INTERVAL_MAX: Duration = Duration::from_secs(10);
+/// While somebody waits for it, Postgres is asked so often how far it is.
+const ASK_WANTED: Duration = Duration::from_millis(5);
 
 /// Tells Postgres what is stored, and that we live.
 pub struct Acknowledger {
@@ -30,20 +32,23 @@ pub struct Acknowledger {
     pub position_interval: Duration,
     /// Postgres has asked for an answer, or waits for one to end.
     pub urgent: bool,
+    /// Somebody waits to learn how far Postgres is.
+    pub wanted: bool,
 }
 
 impl Acknowledger {
     /// One that has told nothing yet.
     pub fn new(position_interval: Duration) -> Self {
         let now = Instant::now();
-        Self { acknowledged: Lsn::ZERO, sent_at: now, asked_at: now, position_interval, urgent: false }
+        Self { acknowledged: Lsn::ZERO, sent_at: now, asked_at: now, position_interval, urgent: false, wanted: false }
     }
 
     /// Sends a status update if one is due. Cheap if none is.
     pub fn tick(&mut self, stream: &mut ReplicationStream, state: &State) -> Result<(), Fault> {
         let since = self.sent_at.elapsed();
         let news = state.stored_lsn() > self.acknowledged;
-        let ask = self.asked_at.elapsed() >= (self.position_interval / 2).min(ASK_INTERVAL_MAX);
+        let interval = if self.wanted { ASK_WANTED } else { ASK_INTERVAL_MAX };
+        let ask = self.asked_at.elapsed() >= (self.position_interval / 2).min(interval);
         let urgent = self.urgent && since >= ANSWER_AFTER;
         if urgent || ask || (news && since >= ACKNOWLEDGE_AFTER) || since >= STATUS_INTERVAL {
             self.acknowledge(stream, state, ask)?;

@@ -5,12 +5,14 @@
 //! number of changes that are in. Pure: it knows no connection.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::avro::{EncodeError, Encoder, OldCells, fill_unchanged};
 use crate::kafka::{Batch, BatchMark, TopicId};
 use crate::lsn::Lsn;
-use crate::pgoutput::{Cell, Cells, Message, OldTuple};
+use crate::pgoutput::{Begin, Cell, Cells, Message, OldTuple};
 use crate::position::{Position, Resume};
+use crate::snapshot::Desk;
 
 /// From 1970-01-01 to 2000-01-01, Postgres's epoch, in milliseconds.
 const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
@@ -80,6 +82,10 @@ pub struct Assembler {
     /// The end of the last whole transaction in the batch, if it holds one's end.
     boundary: Option<(BatchMark, Position)>,
     scratch: Scratch,
+    /// Told what comes, for the tables that are read beside the stream.
+    desk: Arc<Desk>,
+    /// Whether it wants to know the keys of this transaction.
+    noting: bool,
 }
 
 /// Buffers for comparing the keys of an update.
@@ -91,13 +97,15 @@ struct Scratch {
 
 impl Assembler {
     /// A stream that goes on from what is stored.
-    pub fn new(stored: Position) -> Self {
+    pub fn new(stored: Position, desk: Arc<Desk>) -> Self {
         Self {
             place: Place::Between,
             position: stored,
             routes: HashMap::new(),
             boundary: None,
             scratch: Scratch::default(),
+            desk,
+            noting: false,
         }
     }
 
@@ -126,6 +134,7 @@ impl Assembler {
 
     /// Takes a message, and appends its records to the batch.
     pub fn message(&mut self, message: &Message<'_>, batch: &mut Batch) -> Result<Step, AssembleError> {
+        let noted_from = self.noting.then(|| batch.mark());
         match message {
             Message::Insert { relation, new } => {
                 if let Some((route, timestamp, _)) = self.change(*relation)? {
@@ -153,23 +162,27 @@ impl Assembler {
                     delete(route, timestamp, old.tuple().cells(), batch)?;
                 }
             }
-            Message::Begin(begin) => self.begin(begin.commit_lsn, begin.commit_time)?,
+            Message::Begin(begin) => self.begin(begin)?,
             Message::Commit(commit) => self.commit(commit.end_lsn, batch)?,
             Message::Relation(_) => return Ok(Step::Announce),
             Message::Truncate { relations, .. } => self.truncate(relations)?,
             Message::Origin { .. } | Message::Type { .. } | Message::Logical { .. } => {}
         }
+        if let Some(mark) = noted_from {
+            self.desk.note(batch.records_since(mark));
+        }
         Ok(Step::Done)
     }
 
-    fn begin(&mut self, commit_lsn: Lsn, commit_time: i64) -> Result<(), AssembleError> {
+    fn begin(&mut self, begin: &Begin) -> Result<(), AssembleError> {
         if self.place != Place::Between {
             return Err(AssembleError::OutOfOrder("a Begin within a transaction"));
         }
-        self.place = match self.position.resume(commit_lsn) {
+        self.place = match self.position.resume(begin.commit_lsn) {
             Resume::AlreadyIn => Place::AlreadyIn,
             Resume::AfterChanges(skip) => {
-                let timestamp = commit_time.div_euclid(1_000).saturating_add(POSTGRES_EPOCH_MS);
+                self.noting = if skip == 0 { self.desk.begin(begin.xid) } else { self.desk.is_noting() };
+                let timestamp = begin.commit_time.div_euclid(1_000).saturating_add(POSTGRES_EPOCH_MS);
                 Place::In { timestamp, seen: 0, skip }
             }
         };
@@ -177,6 +190,7 @@ impl Assembler {
     }
 
     fn commit(&mut self, end_lsn: Lsn, batch: &mut Batch) -> Result<(), AssembleError> {
+        self.noting = false;
         match std::mem::replace(&mut self.place, Place::Between) {
             Place::Between => return Err(AssembleError::OutOfOrder("a Commit outside a transaction")),
             Place::AlreadyIn => {}
@@ -300,7 +314,11 @@ impl TopicRoute {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pgoutput::{Begin, Commit};
+    use crate::pgoutput::Commit;
+
+    fn new(position: Position) -> Assembler {
+        Assembler::new(position, Desk::new(Vec::new(), 0, 0, 0))
+    }
 
     fn begin(commit_lsn: u64) -> Message<'static> {
         Message::Begin(Begin { commit_lsn: Lsn(commit_lsn), commit_time: 0, xid: 1 })
@@ -316,7 +334,7 @@ mod tests {
 
     /// An assembler at the position that has been given these messages.
     fn after(position: Position, messages: &[Message<'_>]) -> (Assembler, Batch) {
-        let (mut assembler, mut batch) = (Assembler::new(position), Batch::default());
+        let (mut assembler, mut batch) = (new(position), Batch::default());
         for message in messages {
             assembler.message(message, &mut batch).unwrap();
         }
@@ -375,7 +393,7 @@ mod tests {
 
     #[test]
     fn what_comes_out_of_order_is_an_error() {
-        let mut assembler = Assembler::new(Position::default());
+        let mut assembler = new(Position::default());
         assert!(assembler.message(&commit(1, 2), &mut Batch::default()).is_err());
         assembler.message(&begin(10), &mut Batch::default()).unwrap();
         assert!(assembler.message(&begin(20), &mut Batch::default()).is_err());

@@ -153,7 +153,13 @@ mod tests {
 
     fn stored(lsn: u64) -> StoredPosition {
         let position = Position::between(Lsn(lsn));
-        StoredPosition { position, commit_time: None, origin: origin(), tables: BTreeMap::new() }
+        StoredPosition {
+            position,
+            commit_time: None,
+            origin: origin(),
+            tables: BTreeMap::new(),
+            backfills: BTreeMap::new(),
+        }
     }
 
     fn slot(confirmed: u64) -> Slot {

@@ -4,7 +4,7 @@
 use super::assembler::AssembleError;
 use super::continuity::Gap;
 use super::source::TableFault;
-use crate::avro::{EncodeError, PlanError, RegistryError};
+use crate::avro::{EncodeError, EncoderError, RegistryError};
 use crate::kafka::KafkaFault;
 use crate::kafka::sink::Ended;
 use crate::pgoutput::DecodeError;
@@ -12,6 +12,7 @@ use crate::postgres::control::ControlError;
 use crate::postgres::replication::ReplicationError;
 use crate::postgres::tls::TlsError;
 use crate::relation::ShapeError;
+use crate::snapshot::SnapshotError;
 
 /// Why a run ended.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +33,9 @@ pub enum Fault {
     #[error(transparent)]
     Shape(#[from] ShapeError),
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Encoder(#[from] EncoderError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
@@ -60,6 +63,8 @@ impl Fault {
             Fault::Control(error) => error.is_transient(),
             Fault::Replication(error) => error.is_transient(),
             Fault::Registry(error) => error.is_transient(),
+            Fault::Encoder(error) => error.is_transient(),
+            Fault::Snapshot(error) => error.is_transient(),
             Fault::Kafka(fault) => fault.is_transient(),
             Fault::SinkEnded(_)
             | Fault::SinkStuck { .. }
@@ -72,7 +77,6 @@ impl Fault {
             | Fault::Assemble(_)
             | Fault::Table(_)
             | Fault::Shape(_)
-            | Fault::Plan(_)
             | Fault::Gap(_) => false,
         }
     }
@@ -88,6 +92,7 @@ impl Fault {
             Fault::Kafka(fault) => fault.remedy(),
             Fault::Gap(gap) => Some(gap.remedy(connector)),
             Fault::Table(fault) => Some(fault.remedy()),
+            Fault::Snapshot(error) => error.remedy(connector),
             Fault::Replication(ReplicationError::PublicationGone(_) | ReplicationError::NoPublication { .. }) => {
                 sqlstate_remedy(UNDEFINED_OBJECT, connector)
             }

@@ -23,6 +23,7 @@ use crate::lsn::Lsn;
 use crate::pgoutput::{self, Message};
 use crate::postgres::replication::{Fill, Frame, ReplicationError, ReplicationStream};
 use crate::shutdown::Shutdown;
+use crate::snapshot::Desk;
 
 /// A batch that has grown to this is handed over at the next commit.
 const BATCH_BYTES: usize = 1 << 20;
@@ -30,6 +31,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_BYTES_WITHIN: usize = BATCH_BYTES + (256 << 10);
 /// How long to wait for data while there is nothing else to do.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// The same while a table is read: what was read may have to be merged.
+const MERGE_WAIT: Duration = Duration::from_millis(2);
 /// How long to wait for data while rows are due, but there is no empty batch to take in exchange.
 const HELD_WAIT: Duration = Duration::from_millis(1);
 /// How long to wait between two ticks.
@@ -67,6 +70,8 @@ pub struct Intake {
     /// How long nothing has come while the intake was reading.
     silence: Duration,
     pace: Pace,
+    /// Where what was read of the tables waits to be merged.
+    desk: Arc<Desk>,
 }
 
 impl Intake {
@@ -79,6 +84,7 @@ impl Intake {
         state: Arc<State>,
         shutdown: Shutdown,
         pace: Pace,
+        desk: Arc<Desk>,
     ) -> Self {
         let now = Instant::now();
         let batch = sink.empty_batch(Duration::ZERO).ok().flatten().unwrap_or_default();
@@ -97,6 +103,7 @@ impl Intake {
             within: false,
             silence: Duration::ZERO,
             pace,
+            desk,
         }
     }
 
@@ -117,6 +124,7 @@ impl Intake {
         self.take_frames(relations)?;
         loop {
             self.fill(relations)?;
+            self.merge()?;
             self.offer()?;
             self.tick()?;
         }
@@ -129,6 +137,9 @@ impl Intake {
         }
         if self.sink.is_finished() {
             return Err(Ended.into());
+        }
+        if let Some(error) = self.desk.take_failure() {
+            return Err(error.into());
         }
         self.acknowledger.tick(&mut self.stream, &self.state)
     }
@@ -145,6 +156,9 @@ impl Intake {
                     }
                     if self.is_full() {
                         self.hand_over()?;
+                    }
+                    if self.desk.is_waiting() {
+                        self.merge()?;
                     }
                 }
                 Frame::KeepAlive { wal_end, reply_requested, .. } => {
@@ -201,12 +215,35 @@ impl Intake {
         self.handed_rows += full.len();
         self.pace.handed_over();
         self.assembler.seal(&mut full);
-        self.within = !full.at_boundary;
-        if full.at_boundary {
-            self.handed = full.end.lsn;
+        self.send(full)
+    }
+
+    fn send(&mut self, batch: Batch) -> Result<(), Ended> {
+        self.within = !batch.at_boundary;
+        if batch.at_boundary {
+            self.handed = batch.end.lsn;
             self.handed_at = Instant::now();
         }
-        self.sink.send(full)
+        self.sink.send(batch)
+    }
+
+    /// Merges what was read of the tables, as far as the stream has come to it: between two transactions, behind all
+    /// that came before.
+    fn merge(&mut self) -> Result<(), Fault> {
+        self.acknowledger.wanted = false;
+        let position = self.assembler.position();
+        while self.desk.is_waiting() && self.assembler.is_between_transactions() && position.ordinal == 0 {
+            let Some(mut chunk) = self.desk.take_merge(position.lsn) else {
+                self.acknowledger.wanted = self.desk.awaited().is_some_and(|high| high > position.lsn);
+                break;
+            };
+            if !self.batch.is_empty() {
+                self.hand_over()?;
+            }
+            self.assembler.seal(&mut chunk);
+            self.send(chunk)?;
+        }
+        Ok(())
     }
 
     /// The input has run dry: offers the sink what is whole, if it has an empty batch to give back.
@@ -243,6 +280,7 @@ impl Intake {
             self.stream.pause(away);
         }
         let wait = match self.batch.is_empty() {
+            true if self.desk.is_active() => MERGE_WAIT,
             true => IDLE_WAIT,
             false => self.pace.wait(now).max(HELD_WAIT),
         };

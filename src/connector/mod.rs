@@ -16,6 +16,8 @@ pub mod continuity;
 mod fault;
 mod intake;
 mod pace;
+pub mod publication;
+mod readers;
 mod relations;
 mod run;
 pub mod source;

@@ -4,7 +4,6 @@
 //! with backoff, since the stream can't go on without the answer. A shape that is the same as before
 //! keeps its encoder: nothing is asked anew.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -15,27 +14,26 @@ use tokio::task::AbortHandle;
 use super::assembler::{Route, TopicRoute};
 use super::fault::Fault;
 use super::source::{self, Source, Table};
-use crate::avro::{Encoder, Plan, Registry};
+use crate::avro::Encoders;
 use crate::config::Connector;
 use crate::kafka::{TopicId, TopicNames};
 use crate::pgoutput::{self, Message, RelationMessage};
 use crate::postgres::control::Control;
-use crate::relation::{Shape, TypeMap, needed_types, qualified};
+use crate::relation::{Shape, TypeMap, qualified};
 use crate::retry::Backoff;
+use crate::snapshot::look_up_types;
 
 /// What look-ups need, shared with their tasks.
 struct Shared {
     connector: Connector,
     source: Source,
-    registry: Registry,
+    encoders: Arc<Encoders>,
     topics: TopicNames,
-    /// The last shape of each relation, and its encoder.
     known: tokio::sync::Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
-    shapes: HashMap<u32, (Shape, Encoder)>,
     types: TypeMap,
     /// Made at the first look-up, and again when it broke.
     control: Option<Control>,
@@ -71,12 +69,11 @@ impl Lookup {
 }
 
 impl Relations {
-    /// Look-ups for the tables of `source`; each run has its own, since a registry may have forgotten what an earlier
-    /// run registered.
-    pub fn new(connector: Connector, source: Source, registry: Registry, runtime: Handle) -> Self {
+    /// Look-ups for the tables of `source`.
+    pub fn new(connector: Connector, source: Source, encoders: Arc<Encoders>, runtime: Handle) -> Self {
         let topics = Arc::new(source.tables.iter().map(|table| Arc::from(table.topic.as_str())).collect());
         let known = tokio::sync::Mutex::default();
-        Self { shared: Arc::new(Shared { connector, source, registry, topics, known }), runtime }
+        Self { shared: Arc::new(Shared { connector, source, encoders, topics, known }), runtime }
     }
 
     /// The names that a route's topic stands for.
@@ -113,7 +110,7 @@ async fn look_up_mapped(shared: &Shared, place: usize, announcement: &[u8]) -> R
     let mut backoff = Backoff::default();
     loop {
         match try_look_up(shared, place, announcement).await {
-            Err(Fault::Registry(error)) if error.is_transient() => {
+            Err(Fault::Encoder(error)) if error.is_transient() => {
                 let delay = backoff.failed_after(Duration::ZERO);
                 tracing::warn!(
                     connector = shared.connector.name,
@@ -134,25 +131,7 @@ async fn try_look_up(shared: &Shared, place: usize, announcement: &[u8]) -> Resu
     let table = &shared.source.tables[place];
     let mut known = shared.known.lock().await;
     let shape = current_shape(shared, &mut known, table, &relation).await?;
-    let encoder = match known.shapes.get(&relation.oid) {
-        Some((same, encoder)) if *same == shape => encoder.clone(),
-        _ => {
-            let plan = Plan::compile(&shape, &shared.connector.name)?;
-            let key = shared.registry.register(&format!("{}-key", table.topic), plan.key_schema()).await?;
-            let value = shared.registry.register(&format!("{}-value", table.topic), plan.value_schema()).await?;
-            let encoder = plan.with_ids(key, value);
-            tracing::info!(
-                connector = shared.connector.name,
-                table = table.sql_name(),
-                topic = table.topic,
-                key_schema = key,
-                value_schema = value,
-                "table's shape is registered"
-            );
-            known.shapes.insert(relation.oid, (shape, encoder.clone()));
-            encoder
-        }
-    };
+    let encoder = shared.encoders.encoder(&shape, &table.topic).await?;
     Ok(Route::Topic(Box::new(TopicRoute { table: table.sql_name(), topic: TopicId(place as u32), encoder })))
 }
 
@@ -171,17 +150,7 @@ async fn current_shape(
     let Some(facts) = facts.into_iter().next() else {
         return Err(Fault::NewTable { table: table.sql_name() });
     };
-    loop {
-        let needed: Vec<u32> = needed_types(relation, &known.types).into_iter().collect();
-        if needed.is_empty() {
-            break;
-        }
-        let found = control.types(&needed).await?;
-        if found.is_empty() {
-            break;
-        }
-        known.types.extend(found.into_iter().map(|facts| (facts.oid, facts)));
-    }
+    look_up_types(&control, relation, &mut known.types).await?;
     known.control = Some(control);
     let shape = Shape::new(relation, &facts, &known.types, &table.shape_options())?;
     // The run began with a key that the topic agrees with; the stream, being behind or ahead, may know another.

@@ -9,10 +9,11 @@ use super::assembler::Assembler;
 use super::fault::Fault;
 use super::intake::Intake;
 use super::pace::Pace;
+use super::readers::{self, Readers};
 use super::relations::Relations;
 use super::start::{Setting, Started, start};
 use super::state::Phase;
-use crate::avro::Registry;
+use crate::avro::{Encoders, Registry};
 use crate::config::Connector;
 
 /// Measured: with 0.5 ms Postgres decodes and sends more than twice as fast as to a reader that it wakes for each
@@ -24,9 +25,11 @@ const LOOK_AWAY_UNIX: Duration = Duration::from_micros(300);
 /// Runs until the shutdown, or until something fails. Blocks.
 pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
     setting.state.starting();
-    let Started { source, stream, acknowledger, ready, stored, options } = start(setting)?;
+    let Started { source, stream, acknowledger, ready, stored, options, horizon } = start(setting)?;
     let connector = &setting.connector;
     let registry = Registry::new(registry_url)?;
+    let encoders = Arc::new(Encoders::new(connector.name.clone(), registry, setting.runtime.clone()));
+    let desk = readers::desk(connector, &source, &stored, horizon);
     tracing::info!(
         connector = connector.name,
         slot = connector.slot,
@@ -35,14 +38,16 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
         delivery = if options.exactly_once { "exactly-once" } else { "at-least-once" },
         "streaming"
     );
-    let mut relations = Relations::new(connector.clone(), source, registry, setting.runtime.clone());
-    let assembler = Assembler::new(stored.position);
+    let mut relations =
+        Relations::new(connector.clone(), source.clone(), Arc::clone(&encoders), setting.runtime.clone());
+    let assembler = Assembler::new(stored.position, Arc::clone(&desk));
     let sink = ready.start(options, stored, Arc::clone(&setting.state) as _)?;
     setting.state.enter(Phase::Streaming);
     let state = Arc::clone(&setting.state);
     let pace = Pace::new(connector.batch_max_latency, look_away(connector), Instant::now());
     let shutdown = setting.shutdown.clone();
-    let intake = Intake::new(stream, acknowledger, assembler, sink, state, shutdown, pace);
+    let _readers = Readers::start(connector, &source, relations.topics(), encoders, Arc::clone(&desk))?;
+    let intake = Intake::new(stream, acknowledger, assembler, sink, state, shutdown, pace, desk);
     intake.run(&mut relations)
 }
 

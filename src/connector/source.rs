@@ -1,15 +1,14 @@
 //! What a connector finds at its source before it starts: the mapped tables, whether each can be captured, and the
 //! publication. `run` refuses the first finding, `check` lists them all.
 
-use std::collections::BTreeMap;
-
 use crate::config::{Connector, SnapshotMode, TableMapping, TablePattern};
 use crate::kafka::positions::{SnapshotProgress, TableProgress};
-use crate::pgoutput::RelationMessage;
-use crate::postgres::catalog::{PublicationFacts, TableFacts};
+use crate::kafka::progress::Reading;
+use crate::postgres::catalog::TableFacts;
 use crate::postgres::control::{Control, ControlError};
 use crate::postgres::sql::quote_ident;
-use crate::relation::{Shape, ShapeError, ShapeOptions, TypeMap, needed_types, qualified, relation_of};
+use crate::relation::{Shape, ShapeError, ShapeOptions, TypeMap, qualified, relation_of};
+use crate::snapshot::look_up_types;
 
 /// What is wrong with a table, a publication or their mapping.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +26,8 @@ pub enum TableFault {
     SameTopic { topic: String, first: String, second: String },
     #[error("table {table} is not in publication {publication:?}: its changes would never arrive")]
     NotPublished { table: String, publication: String },
+    #[error("publication {publication:?} is gone")]
+    NoPublication { publication: String },
     #[error("publication {publication:?} leaves out {missing}: such changes would never arrive")]
     NotAllChanges { publication: String, missing: String },
     #[error("publication {publication:?} publishes partitions by themselves, and {table} is partitioned")]
@@ -44,8 +45,6 @@ pub enum TableFault {
     OtherTable { table: String },
     #[error("table {table} has the key ({now}), but its topic was written with ({stored}): the old keys would live on")]
     KeyChanged { table: String, stored: String, now: String },
-    #[error("table {table} holds rows already, and this version can't take a first snapshot of them")]
-    HoldsRows { table: String },
 }
 
 const START_OVER: &str = "start over: `tablecast teardown CONNECTOR`, delete the connector's topics, and run again";
@@ -65,6 +64,7 @@ impl TableFault {
             TableFault::NotPublished { table, publication } => {
                 format!("ALTER PUBLICATION {} ADD TABLE {table};", quote_ident(publication))
             }
+            TableFault::NoPublication { .. } => "run again: it is created where it is missing".to_owned(),
             TableFault::NotAllChanges { publication, .. } => format!(
                 "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');",
                 quote_ident(publication)
@@ -75,9 +75,6 @@ impl TableFault {
             TableFault::TopicChanged { stored, .. } => format!("set topic = {stored:?} again, or {START_OVER}"),
             TableFault::KeyChanged { stored, .. } => format!("go back to the key ({stored}), or {START_OVER}"),
             TableFault::TopicGone { .. } | TableFault::OtherTable { .. } => START_OVER.to_owned(),
-            TableFault::HoldsRows { table } => format!(
-                "set snapshot = \"never\" (for the connector or for {table}) to stream only what changes from now on"
-            ),
         }
     }
 }
@@ -101,6 +98,11 @@ impl Table {
     /// The name as SQL writes it.
     pub fn sql_name(&self) -> String {
         qualified(&self.facts.schema, &self.facts.name)
+    }
+
+    /// Whether the configuration maps it by its name, and not only by a pattern.
+    pub fn is_mapped_by_name(&self) -> bool {
+        matches!(self.mapping.pattern, TablePattern::Table { .. })
     }
 
     /// Refuses to go on with a topic that was written from another table, or with another key, or that isn't this one.
@@ -139,42 +141,9 @@ impl Table {
 pub struct Source {
     /// In the order of their names.
     pub tables: Vec<Table>,
-    /// What only a pattern maps, and the publication lacks.
-    left_out: Vec<Table>,
 }
 
 impl Source {
-    /// Leaves out the tables that only a pattern maps and the publication lacks, and tells which. A table that somebody
-    /// creates beside the others must not stop them; one that is mapped by its name must not be missing.
-    pub fn leave_out_unpublished(&mut self, publication: &PublicationFacts) -> Vec<TableFault> {
-        let is_left_out = |table: &Table| {
-            matches!(table.mapping.pattern, TablePattern::Schema { .. }) && !is_published(publication, table)
-        };
-        let tables = std::mem::take(&mut self.tables);
-        (self.left_out, self.tables) = tables.into_iter().partition(is_left_out);
-        let fault =
-            |table: &Table| TableFault::NotPublished { table: table.sql_name(), publication: publication.name.clone() };
-        self.left_out.iter().map(fault).collect()
-    }
-
-    /// Refuses to leave out a table whose rows a topic holds: it has been taken out of the publication behind our back,
-    /// or was dropped, which does the same, and created anew.
-    pub fn check_left_out(
-        &self,
-        publication: &str,
-        stored: &BTreeMap<String, TableProgress>,
-    ) -> Result<(), TableFault> {
-        for left_out in &self.left_out {
-            let table = left_out.sql_name();
-            match stored.get(&table) {
-                None => {}
-                Some(progress) if progress.oid != left_out.facts.oid => return Err(TableFault::OtherTable { table }),
-                Some(_) => return Err(TableFault::NotPublished { table, publication: publication.to_owned() }),
-            }
-        }
-        Ok(())
-    }
-
     /// The names of the tables' topics.
     pub fn topics(&self) -> Vec<&str> {
         self.tables.iter().map(|table| table.topic.as_str()).collect()
@@ -211,7 +180,7 @@ pub async fn find(control: &Control, connector: &Connector) -> Result<(Source, V
     }
     found.sort_by(|a, b| (&a.facts.schema, &a.facts.name).cmp(&(&b.facts.schema, &b.facts.name)));
     faults.extend(same_topic(&found));
-    Ok((Source { tables: found, left_out: Vec::new() }, faults))
+    Ok((Source { tables: found }, faults))
 }
 
 fn table(connector: &Connector, mapping: &TableMapping, facts: TableFacts) -> Table {
@@ -251,63 +220,23 @@ fn same_topic(tables: &[Table]) -> Vec<TableFault> {
     faults
 }
 
-/// What keeps the publication from carrying all changes of the tables.
-pub fn publication_faults(publication: &PublicationFacts, source: &Source) -> Vec<TableFault> {
-    let name = || publication.name.clone();
-    let mut faults = Vec::new();
-    let published = [
-        ("inserts", publication.insert),
-        ("updates", publication.update),
-        ("deletes", publication.delete),
-        ("truncates", publication.truncate),
-    ];
-    let missing: Vec<&str> = published.iter().filter(|(_, there)| !there).map(|(what, _)| *what).collect();
-    if !missing.is_empty() {
-        faults.push(TableFault::NotAllChanges { publication: name(), missing: missing.join(", ") });
-    }
-    for table in &source.tables {
-        if table.facts.relkind == 'p' && !publication.via_root {
-            faults.push(TableFault::NotViaRoot { table: table.sql_name(), publication: name() });
-        } else if !is_published(publication, table) {
-            faults.push(TableFault::NotPublished { table: table.sql_name(), publication: name() });
-        }
-    }
-    faults
-}
-
-fn is_published(publication: &PublicationFacts, table: &Table) -> bool {
-    let facts = &table.facts;
-    publication.tables.iter().any(|published| published.schema == facts.schema && published.name == facts.name)
-}
-
 /// The shape that the table's next Relation message will announce, if nothing changes until then.
 pub async fn shape(control: &Control, table: &Table) -> Result<Result<Shape, ShapeError>, ControlError> {
-    let relation: RelationMessage<'_> = relation_of(&table.facts);
+    let relation = relation_of(&table.facts, None);
     let mut types = TypeMap::default();
-    loop {
-        let needed: Vec<u32> = needed_types(&relation, &types).into_iter().collect();
-        let found = if needed.is_empty() { Vec::new() } else { control.types(&needed).await? };
-        if found.is_empty() {
-            break;
-        }
-        types.extend(found.into_iter().map(|facts| (facts.oid, facts)));
-    }
+    look_up_types(control, &relation, &mut types).await?;
     Ok(Shape::new(&relation, &table.facts, &types, &table.shape_options()))
 }
 
-/// What of a table its topic starts with. A table that is new to the connector must be empty, or not asked for.
-pub async fn progress(
-    control: &Control,
-    table: &Table,
-    stored: Option<&TableProgress>,
-) -> Result<Result<TableProgress, TableFault>, ControlError> {
+/// What of a table is in its topic, as the run begins.
+pub fn progress(table: &Table, stored: Option<&TableProgress>) -> Result<TableProgress, TableFault> {
     let snapshot = match (stored, table.snapshot) {
-        (Some(progress), _) => table.check_written(progress).map(|()| progress.snapshot),
-        (None, SnapshotMode::Never) => Ok(SnapshotProgress::Never),
-        (None, SnapshotMode::Initial) if control.is_empty(&table.facts).await? => Ok(SnapshotProgress::Done),
-        (None, SnapshotMode::Initial) => Err(TableFault::HoldsRows { table: table.sql_name() }),
+        (Some(stored), _) => {
+            table.check_written(stored)?;
+            stored.snapshot.clone()
+        }
+        (None, SnapshotMode::Never) => SnapshotProgress::Never,
+        (None, SnapshotMode::Initial) => SnapshotProgress::Reading(Reading::default()),
     };
-    let written =
-        |snapshot| TableProgress { oid: table.facts.oid, topic: table.topic.clone(), key: table.key.clone(), snapshot };
-    Ok(snapshot.map(written))
+    Ok(TableProgress { oid: table.facts.oid, topic: table.topic.clone(), key: table.key.clone(), snapshot })
 }

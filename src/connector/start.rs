@@ -24,6 +24,7 @@ use super::acknowledger::Acknowledger;
 use super::beside::beside;
 use super::continuity::{self, Gap, Slot};
 use super::fault::Fault;
+use super::publication;
 use super::source::{self, Source, TableFault};
 use super::state::State;
 use crate::config::{Connector, Delivery};
@@ -60,6 +61,8 @@ pub struct Started {
     pub ready: Ready,
     pub stored: StoredPosition,
     pub options: SinkOptions,
+    /// The newest transaction id that may have come down an earlier stream.
+    pub horizon: u32,
 }
 
 /// Takes the slot and the transactional id, and proves continuity.
@@ -70,8 +73,8 @@ pub fn start(setting: &Setting) -> Result<Started, Fault> {
     let (prepared, session) = beside("prepare", move || prepare(preparing), heed)?;
     let mut stream = session.start_replication(&connector.slot, Lsn::ZERO, &connector.publication)?;
     let mut acknowledger = Acknowledger::new(connector.position_interval);
-    let (source, options) = (prepared.source.clone(), prepared.options.clone());
-    let (ready, stored) = beside(
+    let options = prepared.options.clone();
+    let Settled { ready, stored, source, horizon } = beside(
         "settle",
         move || prepared.settle(),
         || {
@@ -80,7 +83,7 @@ pub fn start(setting: &Setting) -> Result<Started, Fault> {
         },
     )?;
     setting.state.resumed(&stored);
-    Ok(Started { source, stream, acknowledger, ready, stored, options })
+    Ok(Started { source, stream, acknowledger, ready, stored, options, horizon })
 }
 
 /// How the connector writes.
@@ -92,6 +95,14 @@ pub fn sink_options(connector: &Connector, kafka: &Connection) -> SinkOptions {
         batch_max_bytes: connector.batch_max_bytes,
         batch_max_latency: connector.batch_max_latency,
     }
+}
+
+/// What is known once the slot and the transactional id are taken.
+struct Settled {
+    ready: Ready,
+    stored: StoredPosition,
+    source: Source,
+    horizon: u32,
 }
 
 /// What is known of the source before the slot is taken.
@@ -137,16 +148,24 @@ async fn find_tables(setting: &Setting) -> Result<(Control, Source), Fault> {
         return Err(fault.into());
     }
     let publication = control.publication(&connector.publication).await?;
-    if let Some(publication) = &publication {
-        for fault in source.leave_out_unpublished(publication) {
-            tracing::warn!(connector = connector.name, remedy = fault.remedy(), "left out: {fault}");
-        }
-        if let Some(fault) = source::publication_faults(publication, &source).into_iter().next() {
-            return Err(fault.into());
-        }
+    let faults = publication.as_ref().map(|publication| publication::faults(publication, &source));
+    if let Some(fault) = faults.into_iter().flatten().next() {
+        return Err(fault.into());
     }
-    for table in &mut source.tables {
-        table.key = source::shape(&control, table).await??.key_columns();
+    let has =
+        |table: &source::Table| publication.as_ref().is_some_and(|publication| publication::has(publication, table));
+    for mut table in std::mem::take(&mut source.tables) {
+        match source::shape(&control, &table).await? {
+            Ok(shape) => {
+                table.key = shape.key_columns();
+                source.tables.push(table);
+            }
+            // One that somebody created beside the others must not stop them.
+            Err(error) if publication.is_some() && !table.is_mapped_by_name() && !has(&table) => {
+                tracing::warn!(connector = connector.name, "left out, and not in publication: {error}");
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     if publication.is_none() {
         let tables: Vec<_> = source.tables.iter().map(|table| table.facts.table_name()).collect();
@@ -211,7 +230,7 @@ impl Prepared {
     }
 
     /// Steps 3 and 4: who writes, and from where. Blocks.
-    fn settle(self) -> Result<(Ready, StoredPosition), Fault> {
+    fn settle(mut self) -> Result<Settled, Fault> {
         let ready = sink::take_over(&self.options)?;
         let slot = self.slot()?;
         let mut stored = match &ready.stored {
@@ -222,13 +241,18 @@ impl Prepared {
             }
             None => self.first_position(slot)?,
         };
-        let tables = self.setting.runtime.block_on(self.progress(&stored.tables))?;
+        let runtime = self.setting.runtime.clone();
+        let connector = &self.setting.connector;
+        let follow = publication::follow(&self.control, connector, &mut self.source, &stored.tables);
+        runtime.block_on(follow)?;
+        let tables = self.progress(&stored.tables)?;
         self.see_to_topics(&stored.tables)?;
         stored.tables = tables;
         if ready.stored.as_ref() != Some(&stored) {
             ready.store(&self.options, &stored)?;
         }
-        Ok((ready, stored))
+        let horizon = runtime.block_on(self.control.next_xid())?.wrapping_sub(1);
+        Ok(Settled { ready, stored, source: self.source, horizon })
     }
 
     /// The position of a connector that has none: the slot's.
@@ -237,20 +261,16 @@ impl Prepared {
         continuity::usable(&slot)?;
         let lsn = slot.confirmed_flush.unwrap_or(Lsn::ZERO);
         let (position, origin) = (Position::between(lsn), self.origin.clone());
-        Ok(StoredPosition { position, commit_time: None, origin, tables: BTreeMap::new() })
+        Ok(StoredPosition { position, commit_time: None, origin, tables: BTreeMap::new(), backfills: BTreeMap::new() })
     }
 
-    /// What of each table the topics started with. A table that is new to the connector must be empty, or not asked
-    /// for: whatever comes into it from now on is in the stream, since the slot is older than this look at it.
-    async fn progress(
-        &self,
-        stored: &BTreeMap<String, TableProgress>,
-    ) -> Result<BTreeMap<String, TableProgress>, Fault> {
-        self.source.check_left_out(&self.setting.connector.publication, stored)?;
+    /// What of each table is in its topic. The first rows of a table that is new to the connector are read beside the
+    /// stream, which brings whatever comes into it from now on: the slot and its place in the publication are older.
+    fn progress(&self, stored: &BTreeMap<String, TableProgress>) -> Result<BTreeMap<String, TableProgress>, Fault> {
         let mut tables = BTreeMap::new();
         for table in &self.source.tables {
             let name = table.sql_name();
-            let progress = source::progress(&self.control, table, stored.get(&name)).await??;
+            let progress = source::progress(table, stored.get(&name))?;
             tables.insert(name, progress);
         }
         Ok(tables)

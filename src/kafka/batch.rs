@@ -6,15 +6,24 @@
 
 use std::sync::Arc;
 
+use super::positions::Change;
 use crate::position::Position;
 
 /// The topics of a connector; a [`TopicId`] is a place in it.
 pub type TopicNames = Arc<Vec<Arc<str>>>;
 
 /// Which topic a record goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub u32);
 
+/// Where a batch goes back to once it is written, where that isn't the encoder of the stream.
+pub trait Home: Send + Sync + std::fmt::Debug {
+    /// Takes the batch back, emptied.
+    fn take_back(&self, batch: Batch);
+}
+
+/// The topic of a record that was dropped from its batch.
+const NO_TOPIC: TopicId = TopicId(u32::MAX);
 /// The value's length that stands for a tombstone.
 const TOMBSTONE: u32 = u32::MAX;
 
@@ -45,6 +54,8 @@ pub struct Record<'a> {
 pub struct Batch {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// How many of them were dropped.
+    dropped: usize,
     /// The names that the records' [`TopicId`]s stand for.
     pub topics: TopicNames,
     /// All before it is in once this batch and those before it are.
@@ -55,8 +66,10 @@ pub struct Batch {
     pub commit_time: Option<i64>,
     /// Source transactions that end in this batch.
     pub transactions: u64,
-    /// Whether the position is to be stored though there may be no records.
-    pub store_position: bool,
+    /// What of the stored position changes besides, once the records are in.
+    pub changes: Vec<Change>,
+    /// Where it goes once it is written; `None`: back to the encoder of the stream.
+    pub home: Option<Arc<dyn Home>>,
 }
 
 impl Batch {
@@ -65,21 +78,23 @@ impl Batch {
         self.bytes.clear();
         self.bytes.shrink_to(keep_bytes);
         self.entries.clear();
+        self.dropped = 0;
         self.end = Position::default();
         self.at_boundary = false;
         self.commit_time = None;
         self.transactions = 0;
-        self.store_position = false;
+        self.changes.clear();
+        self.home = None;
     }
 
     /// How many records it holds.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.dropped
     }
 
     /// Whether it holds no record.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// How many bytes of keys and values it holds.
@@ -103,15 +118,37 @@ impl Batch {
 
     /// The records in order.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let mut rest = &self.bytes[..];
-        self.entries.iter().map(move |entry| {
+        self.records_since(Mark::default())
+    }
+
+    /// The records that came after `mark`, in order.
+    pub fn records_since(&self, mark: Mark) -> impl Iterator<Item = Record<'_>> {
+        let mut rest = &self.bytes[mark.bytes..];
+        let all = self.entries[mark.entries..].iter().map(move |entry| {
             let (key, after_key) = rest.split_at(entry.key_bytes as usize);
             let value_bytes = if entry.value_bytes == TOMBSTONE { 0 } else { entry.value_bytes as usize };
             let (value, after_value) = after_key.split_at(value_bytes);
             rest = after_value;
             let value = (entry.value_bytes != TOMBSTONE).then_some(value);
             Record { topic: entry.topic, key, value, timestamp: entry.timestamp }
-        })
+        });
+        all.filter(|record| record.topic != NO_TOPIC)
+    }
+
+    /// Drops the records whose key is one of these; tells how many those were.
+    pub fn drop_records(&mut self, is_dropped: impl Fn(&[u8]) -> bool) -> usize {
+        let mut start = 0;
+        let mut dropped = 0;
+        for entry in &mut self.entries {
+            let key = start..start + entry.key_bytes as usize;
+            start = key.end + if entry.value_bytes == TOMBSTONE { 0 } else { entry.value_bytes as usize };
+            if entry.topic != NO_TOPIC && is_dropped(&self.bytes[key]) {
+                entry.topic = NO_TOPIC;
+                dropped += 1;
+            }
+        }
+        self.dropped += dropped;
+        dropped
     }
 
     /// Where the records end now; [`truncate`](Self::truncate) comes back to it.
@@ -232,6 +269,18 @@ mod tests {
         assert_eq!(failed, Err("no"));
         assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..]))]);
         assert_eq!(batch.byte_len(), 4);
+    }
+
+    #[test]
+    fn records_can_be_dropped_by_their_keys() {
+        let mut batch = Batch::default();
+        put(&mut batch, b"a", Some(b"one"));
+        let mark = batch.mark();
+        put(&mut batch, b"b", None);
+        put(&mut batch, b"c", Some(b"three"));
+        assert_eq!(batch.drop_records(|key| key == b"b"), 1);
+        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..])), (b"c", Some(b"three"))]);
+        assert_eq!(batch.records_since(mark).map(|record| record.key).collect::<Vec<_>>(), [b"c"]);
     }
 
     #[test]

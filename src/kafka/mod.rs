@@ -10,11 +10,12 @@ mod error;
 mod producer;
 
 pub mod positions;
+pub mod progress;
 pub mod reader;
 pub mod sink;
 pub mod topics;
 
-pub use batch::{Batch, Mark as BatchMark, Record, TopicId, TopicNames};
+pub use batch::{Batch, Home, Mark as BatchMark, Record, TopicId, TopicNames};
 pub use client::{Connection, LastError};
 pub use error::KafkaFault;
 pub use sink::Sink;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Connection;
 use super::error::KafkaFault;
+use super::progress::Reading;
 use super::reader::{self, Reader};
 use crate::position::Position;
 
@@ -27,6 +28,9 @@ pub struct StoredPosition {
     pub origin: Origin,
     /// Per table (`schema.table`, as in the catalog): what of it the topic started with.
     pub tables: BTreeMap<String, TableProgress>,
+    /// Backfills that are under way, or that ended and whose request doesn't say so yet; by the request's id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backfills: BTreeMap<i64, BackfillProgress>,
 }
 
 /// The stream to which a position belongs: in any other it means nothing.
@@ -56,26 +60,89 @@ pub struct TableProgress {
 }
 
 /// How far a table's first rows are in the topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotProgress {
     /// All rows that the table held when the connector began are in.
     Done,
     /// The configuration asked for none.
     Never,
+    /// So far.
+    Reading(Reading),
+}
+
+/// How far a backfill is in the topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackfillProgress {
+    /// The table's name, as SQL writes it.
+    pub table: String,
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// How far.
+    pub state: BackfillState,
+}
+
+/// How far a backfill is in the topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackfillState {
+    /// All rows that were asked for are in: so many.
+    Done {
+        /// Rows that were written.
+        rows: u64,
+    },
+    /// So far.
+    Reading(Reading),
+}
+
+/// A change of what is stored besides the position; it travels with the batch that makes it true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Of a table's first rows.
+    Snapshot {
+        /// The table's name, as SQL writes it.
+        table: String,
+        /// How far they are.
+        progress: SnapshotProgress,
+    },
+    /// Of a backfill.
+    Backfill {
+        /// The request's id.
+        id: i64,
+        /// How far it is; `None`: forget it, its request says how it ended.
+        progress: Option<BackfillProgress>,
+    },
 }
 
 impl SnapshotProgress {
     /// One word, for people.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             SnapshotProgress::Done => "done",
             SnapshotProgress::Never => "never",
+            SnapshotProgress::Reading(_) => "reading",
         }
     }
 }
 
 impl StoredPosition {
+    /// Makes a change.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Snapshot { table, progress } => {
+                if let Some(table) = self.tables.get_mut(&table) {
+                    table.snapshot = progress;
+                }
+            }
+            Change::Backfill { id, progress: Some(progress) } => {
+                self.backfills.insert(id, progress);
+            }
+            Change::Backfill { id, progress: None } => {
+                self.backfills.remove(&id);
+            }
+        }
+    }
+
     /// The record's value.
     pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)
@@ -149,6 +216,7 @@ mod tests {
                     snapshot: SnapshotProgress::Done,
                 },
             )]),
+            backfills: BTreeMap::new(),
         };
         let json = concat!(
             r#"{"lsn":"16/B374D848","ordinal":3,"commit_time":1700000000000,"#,

@@ -12,14 +12,14 @@
 //! memory.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::client::Connection;
 use super::error::KafkaFault;
-use super::positions::{self, StoredPosition};
+use super::positions::{self, Change, StoredPosition};
 use super::producer::Producer;
 use crate::position::Position;
 
@@ -79,8 +79,8 @@ pub struct Committed {
 
 /// The way into the sink's thread.
 pub struct Sink {
-    /// Holds every batch there is, so sending never blocks; `None` once the sink has been asked to end.
-    batches: Option<SyncSender<Batch>>,
+    /// Bounded by how many batches there are; `None` once the sink has been asked to end.
+    batches: Option<Sender<Batch>>,
     emptied: Receiver<Batch>,
     thread: JoinHandle<Result<(), KafkaFault>>,
 }
@@ -130,7 +130,7 @@ impl Ready {
         stored: StoredPosition,
         observer: Arc<dyn SinkObserver>,
     ) -> std::io::Result<Sink> {
-        let (batches, incoming) = sync_channel(BATCHES);
+        let (batches, incoming) = channel();
         let (outgoing, emptied) = channel();
         for _ in 0..BATCHES {
             // The receiver is at hand: this can't fail.
@@ -199,13 +199,14 @@ struct Open {
     end: Position,
     at_boundary: bool,
     commit_time: Option<i64>,
+    changes: Vec<Change>,
     held: Committed,
 }
 
 impl Open {
     fn new(since: Instant) -> Self {
         let (end, held) = (Position::default(), Committed::default());
-        Self { since, end, at_boundary: false, commit_time: None, held }
+        Self { since, end, at_boundary: false, commit_time: None, changes: Vec::new(), held }
     }
 }
 
@@ -288,9 +289,14 @@ impl Worker {
         open.held.records += batch.len() as u64;
         open.held.bytes += batch.byte_len() as u64;
         open.held.transactions += batch.transactions;
+        open.changes.append(&mut batch.changes);
+        let home = batch.home.take();
         batch.clear(KEEP_BATCH_BYTES);
-        // Nobody waits for it any more when the encoder has ended.
-        let _ = self.outgoing.send(batch);
+        match home {
+            Some(home) => home.take_back(batch),
+            // Nobody waits for it any more when the encoder has ended.
+            None => drop(self.outgoing.send(batch)),
+        }
         Ok(())
     }
 
@@ -305,9 +311,12 @@ impl Worker {
     }
 
     fn commit(&mut self, now: Instant) -> Result<(), KafkaFault> {
-        let Some(open) = &self.open else { return Ok(()) };
+        let Some(open) = &mut self.open else { return Ok(()) };
         if !open.at_boundary {
             self.observer.split(open.end);
+        }
+        for change in open.changes.drain(..) {
+            self.stored.apply(change);
         }
         self.stored.position = open.end;
         self.stored.commit_time = open.commit_time.or(self.stored.commit_time);

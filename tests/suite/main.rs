@@ -10,5 +10,6 @@ mod failures;
 mod guards;
 mod partitioner;
 mod replication;
+mod snapshots;
 mod streaming;
 mod support;

@@ -1,8 +1,9 @@
 //! The publication: complete, or one that `run` can create.
 
 use super::Look;
-use crate::connector::source::{self, Source};
-use crate::postgres::catalog::{ServerFacts, create_publication_sql};
+use crate::connector::publication;
+use crate::connector::source::{Source, Table, TableFault};
+use crate::postgres::catalog::{PublicationFacts, ServerFacts, create_publication_sql};
 use crate::postgres::control::{Control, ControlError};
 
 impl Look<'_> {
@@ -15,12 +16,17 @@ impl Look<'_> {
         let name = &self.connector.publication;
         let subject = format!("publication {name}");
         if let Some(publication) = control.publication(name).await? {
-            let faults = source::publication_faults(&publication, source);
-            if faults.is_empty() {
-                self.ok(&subject, format!("carries all changes of {} tables", source.tables.len()));
+            let faults = publication::faults(&publication, source);
+            let (there, missing): (Vec<_>, Vec<_>) =
+                source.tables.iter().partition(|table| publication::has(&publication, table));
+            if faults.is_empty() && !there.is_empty() {
+                self.ok(&subject, format!("carries all changes of {} tables", there.len()));
             }
             for fault in faults {
                 self.fault(&subject, fault);
+            }
+            for table in missing {
+                self.missing(control, server, &subject, &publication, table).await?;
             }
             return Ok(());
         }
@@ -38,6 +44,33 @@ impl Look<'_> {
         };
         let remedy = format!("-- as the owner of the tables:\n{};", create_publication_sql(name, &tables));
         self.error(&subject, format!("is missing, and `run` can't create it: {why}"), remedy);
+        Ok(())
+    }
+
+    /// A table that the publication lacks: `run` adds it, if it may and the table is new to the connector.
+    async fn missing(
+        &mut self,
+        control: &Control,
+        server: &ServerFacts,
+        subject: &str,
+        publication: &PublicationFacts,
+        table: &Table,
+    ) -> Result<(), ControlError> {
+        let name = &publication.name;
+        let stored = self.stored().flatten().and_then(|stored| stored.tables.get(&table.sql_name()));
+        if let Err(fault) = publication::refuse_lost(table, name, stored) {
+            self.fault(subject, fault);
+            return Ok(());
+        }
+        let may = publication.owner == server.user || server.is_superuser;
+        let fault = TableFault::NotPublished { table: table.sql_name(), publication: name.clone() };
+        if may && control.owns(&[table.facts.oid]).await? && !server.in_recovery {
+            self.ok(subject, format!("{} will be added", table.sql_name()));
+        } else if !table.is_mapped_by_name() {
+            self.warning(subject, format!("left out: {fault}"), fault.remedy());
+        } else {
+            self.fault(subject, fault);
+        }
         Ok(())
     }
 }

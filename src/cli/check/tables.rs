@@ -15,11 +15,6 @@ impl Look<'_> {
         for fault in faults {
             self.fault("tables", fault);
         }
-        if let Some(publication) = control.publication(&self.connector.publication).await? {
-            for fault in source.leave_out_unpublished(&publication) {
-                self.warning("tables", format!("left out: {fault}"), fault.remedy());
-            }
-        }
         for table in &mut source.tables {
             let subject = format!("table {}", table.sql_name());
             match source::shape(control, table).await? {
@@ -45,7 +40,7 @@ impl Look<'_> {
             shape.columns.iter().filter(|column| column.captured).map(|column| column.name.clone()).collect();
         if control.has_select_privilege(table.facts.oid, &captured).await? {
             self.ok(subject, format!("key ({}), topic {}", table.key.join(", "), table.topic));
-            self.first_rows(control, subject, table).await?;
+            self.first_rows(subject, table);
         } else {
             let user = quote_ident(&server.user);
             let remedy = format!(
@@ -58,14 +53,12 @@ impl Look<'_> {
         self.toast(control, subject, table, shape).await
     }
 
-    async fn first_rows(&mut self, control: &Control, subject: &str, table: &Table) -> Result<(), ControlError> {
-        let Some(stored) = self.stored() else { return Ok(()) };
-        let name = table.sql_name();
-        let progress = stored.and_then(|stored| stored.tables.get(&name)).cloned();
-        if let Err(fault) = source::progress(control, table, progress.as_ref()).await? {
+    fn first_rows(&mut self, subject: &str, table: &Table) {
+        let Some(stored) = self.stored() else { return };
+        let progress = stored.and_then(|stored| stored.tables.get(&table.sql_name()));
+        if let Err(fault) = source::progress(table, progress) {
             self.fault(subject, fault);
         }
-        Ok(())
     }
 
     /// An update that leaves a TOASTed value as it is doesn't carry it.

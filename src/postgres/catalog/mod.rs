@@ -5,6 +5,7 @@
 //! parts of an answer are of the same moment. All run on Postgres 14 to 18, without superuser.
 
 mod publication;
+mod reading;
 mod server;
 mod slot;
 mod tables;
@@ -15,6 +16,7 @@ use super::sql;
 use crate::lsn::Lsn;
 
 pub use publication::{PublicationFacts, PublishedTable, add_tables_sql, create_publication_sql};
+pub use reading::{HeapRow, Published, SnapshotFacts, Writer};
 pub use server::ServerFacts;
 pub use slot::{SlotFacts, WalStatus};
 

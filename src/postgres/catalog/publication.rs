@@ -106,6 +106,16 @@ impl Control {
         self.execute("adding tables to the publication", &add_tables_sql(name, tables)).await
     }
 
+    /// Takes a table out of a publication.
+    ///
+    /// # Errors
+    ///
+    /// If it isn't in it by its own name, or we may not.
+    pub async fn drop_table_from_publication(&self, name: &str, table: &TableName) -> Result<(), ControlError> {
+        let sql = format!("ALTER PUBLICATION {} DROP TABLE ONLY {table}", quote_ident(name));
+        self.execute("taking a table out of the publication", &sql).await
+    }
+
     /// Drops a publication, if there is one.
     ///
     /// # Errors

@@ -1,0 +1,81 @@
+//! A run's encoders: each shape is compiled and registered once, whoever asks for it, the stream or the reading of a
+//! table.
+
+use std::collections::HashMap;
+
+use tokio::runtime::Handle;
+
+use super::error::PlanError;
+use super::plan::{Encoder, Plan};
+use super::registry::{Registry, RegistryError};
+use crate::relation::Shape;
+
+/// So many shapes of a table are remembered: the stream may be behind what the catalog has.
+const SHAPES_A_TABLE: usize = 4;
+
+/// A shape can't be encoded, or not be registered.
+#[derive(Debug, thiserror::Error)]
+pub enum EncoderError {
+    /// It has no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The registry doesn't take it.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl EncoderError {
+    /// Whether it may pass by itself.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, EncoderError::Registry(error) if error.is_transient())
+    }
+}
+
+/// The encoders of one run of a connector. A run has its own, since a registry may have forgotten what an earlier one
+/// registered.
+#[derive(Debug)]
+pub struct Encoders {
+    connector: String,
+    registry: Registry,
+    /// Where the registry's connections live: whoever asks may have a runtime of its own that sleeps.
+    runtime: Handle,
+    known: tokio::sync::Mutex<HashMap<u32, Vec<(Shape, Encoder)>>>,
+}
+
+impl Encoders {
+    /// None yet.
+    pub fn new(connector: String, registry: Registry, runtime: Handle) -> Self {
+        Self { connector, registry, runtime, known: tokio::sync::Mutex::default() }
+    }
+
+    /// The encoder of a shape that goes to `topic`.
+    ///
+    /// # Errors
+    ///
+    /// If the shape has no plan, or the registry doesn't take its schemas.
+    pub async fn encoder(&self, shape: &Shape, topic: &str) -> Result<Encoder, EncoderError> {
+        let mut known = self.known.lock().await;
+        let shapes = known.entry(shape.oid).or_default();
+        if let Some((_, encoder)) = shapes.iter().find(|(same, _)| same == shape) {
+            return Ok(encoder.clone());
+        }
+        let plan = Plan::compile(shape, &self.connector)?;
+        let key = self.register(format!("{topic}-key"), plan.key_schema().to_owned()).await?;
+        let value = self.register(format!("{topic}-value"), plan.value_schema().to_owned()).await?;
+        let encoder = plan.with_ids(key, value);
+        let (connector, table) = (&self.connector, shape.sql_name());
+        tracing::info!(connector, table, topic, key_schema = key, value_schema = value, "table's shape is registered");
+        if shapes.len() == SHAPES_A_TABLE {
+            shapes.remove(0);
+        }
+        shapes.push((shape.clone(), encoder.clone()));
+        Ok(encoder)
+    }
+
+    async fn register(&self, subject: String, schema: String) -> Result<u32, RegistryError> {
+        let registry = self.registry.clone();
+        let action = format!("registering {subject}");
+        let task = self.runtime.spawn(async move { registry.register(&subject, &schema).await });
+        task.await.unwrap_or_else(|gone| Err(RegistryError::Transient { action, reason: gone.to_string() }))
+    }
+}

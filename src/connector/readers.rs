@@ -1,0 +1,96 @@
+//! The readers of a run: threads that read tables beside the stream, and what there is for them to read.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::fault::Fault;
+use super::source::{Source, Table};
+use crate::avro::Encoders;
+use crate::config::Connector;
+use crate::kafka::TopicId;
+use crate::kafka::TopicNames;
+use crate::kafka::positions::{SnapshotProgress, StoredPosition};
+use crate::snapshot::reader::{self, Setting};
+use crate::snapshot::{Desk, DeskTable, ReadingId, SnapshotTable};
+
+/// The desk of a run, with the first rows of every table on it that still lack some.
+pub fn desk(connector: &Connector, source: &Source, stored: &StoredPosition, horizon: u32) -> Arc<Desk> {
+    let table = |table: &Table| DeskTable { name: table.sql_name(), oid: table.facts.oid };
+    let desk = Desk::new(
+        source.tables.iter().map(table).collect(),
+        connector.snapshot_readers,
+        connector.snapshot_chunk_bytes,
+        horizon,
+    );
+    for (place, table) in source.tables.iter().enumerate() {
+        let progress = stored.tables.get(&table.sql_name()).map(|progress| &progress.snapshot);
+        if let Some(SnapshotProgress::Reading(reading)) = progress {
+            let topic = TopicId(place as u32);
+            desk.add(ReadingId::Initial(topic), topic, None, reading.clone());
+        }
+    }
+    desk
+}
+
+/// The threads; they end with the value.
+#[derive(Debug)]
+pub struct Readers {
+    desk: Arc<Desk>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Readers {
+    /// Starts as many as the configuration says.
+    pub fn start(
+        connector: &Connector,
+        source: &Source,
+        topics: TopicNames,
+        encoders: Arc<Encoders>,
+        desk: Arc<Desk>,
+    ) -> Result<Self, Fault> {
+        let setting = Arc::new(Setting {
+            connector: connector.name.clone(),
+            database: connector.database.clone(),
+            tls: connector.tls.clone(),
+            publication: connector.publication.clone(),
+            tables: source.tables.iter().map(snapshot_table).collect(),
+            topics,
+            encoders,
+            desk: Arc::clone(&desk),
+        });
+        let mut readers = Self { desk, threads: Vec::new() };
+        for _ in 0..connector.snapshot_readers {
+            let setting = Arc::clone(&setting);
+            let name = format!("reader-{}", connector.name);
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                if let Err(error) = reader::run(&setting) {
+                    tracing::error!(connector = setting.connector, %error, "a reader of tables can't run");
+                }
+            })?;
+            readers.threads.push(thread);
+        }
+        Ok(readers)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.desk.close();
+        for thread in self.threads.drain(..) {
+            // A panic has been told already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn snapshot_table(table: &Table) -> SnapshotTable {
+    SnapshotTable {
+        name: table.facts.table_name(),
+        sql_name: table.sql_name(),
+        oid: table.facts.oid,
+        key: table.key.clone(),
+        mapped_key: table.mapping.key.clone(),
+        exclude_columns: table.mapping.exclude_columns.clone(),
+        string_columns: table.mapping.string_columns.clone(),
+    }
+}

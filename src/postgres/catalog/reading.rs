@@ -1,0 +1,252 @@
+//! What the reading of a table asks beside its rows: heaps, snapshots, who writes to a table, what of it is published.
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::{TableName, lsn, not_understood};
+use crate::lsn::Lsn;
+use crate::postgres::control::{Control, ControlError};
+
+/// A partitioned table has no rows of its own. Foreign partitions are never published.
+const HEAPS: &str = "
+SELECT c.oid, n.nspname::text, c.relname::text, coalesce(pg_relation_filenode(c.oid), 0),
+       pg_relation_size(c.oid) / current_setting('block_size')::int8
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE isleaf))
+ORDER BY c.oid";
+
+/// The snapshot is taken before any part of the query runs: the WAL's end is asked for after it.
+const SNAPSHOT: &str = "
+SELECT pg_current_snapshot()::text, pg_is_in_recovery(),
+       (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text,
+       (extract(epoch FROM clock_timestamp()) * 1000)::int8,
+       current_setting('wal_block_size')::int8, current_setting('block_size')::int8,
+       n.nspname::text, c.relname::text, coalesce(pg_relation_filenode(c.oid), 0), pg_relation_size(c.oid)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
+
+/// What writes to a table takes one of these locks, and holds it until it is visible.
+const WRITERS: &str = "
+SELECT DISTINCT w.virtualtransaction::text, coalesce(w.pid, 0), x.transactionid::text
+FROM pg_catalog.pg_locks w LEFT JOIN pg_catalog.pg_locks x
+  ON x.virtualtransaction = w.virtualtransaction AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock' AND x.granted
+WHERE w.locktype = 'relation' AND w.granted AND w.pid IS DISTINCT FROM pg_backend_pid()
+  AND w.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+  AND w.relation = ANY($1)
+  AND w.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
+
+/// A table that is published by FOR ALL TABLES or with its schema has no row of its own there.
+const PUBLISHED: &str = "
+SELECT (SELECT array_agg(a.attname::text) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = $2 AND a.attnum = ANY (r.prattrs::int2[])),
+       pg_get_expr(r.prqual, r.prrelid)
+FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2
+WHERE p.pubname = $1";
+
+/// From Postgres 18 on, a publication may carry stored generated columns without naming them.
+const GENERATED: &str = "
+SELECT ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = $2 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated IN ('', 's'))
+FROM pg_catalog.pg_publication p WHERE p.pubname = $1 AND p.pubgencols::text = 's'";
+
+/// A file of rows: a table without partitions, or a partition without such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeapRow {
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// Its name.
+    pub name: TableName,
+    /// `pg_relation_filenode`: another one after each rewrite.
+    pub file_node: u32,
+    /// How many blocks it has now.
+    pub blocks: u32,
+}
+
+/// A snapshot, and what is true of a heap with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFacts {
+    /// The transactions that are in progress in it, but for those that began later; none on a standby, where a
+    /// transaction is visible before its commit can be decoded.
+    pub in_progress: Vec<u32>,
+    /// The next transaction id at that moment.
+    pub next_xid: u32,
+    /// What is visible was committed before it: no commit record of it lies at or after it.
+    pub high: Lsn,
+    /// When it was taken, in milliseconds since 1970-01-01 UTC.
+    pub time: i64,
+    /// The heap's name.
+    pub name: TableName,
+    /// `pg_relation_filenode`.
+    pub file_node: u32,
+    /// How many blocks it has.
+    pub blocks: u32,
+}
+
+/// A transaction that has written to a table and isn't over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// Names the transaction for as long as it lives.
+    pub virtual_transaction: String,
+    /// The backend; 0 for a prepared transaction.
+    pub pid: i32,
+    /// The transaction's id, if it has one.
+    pub xid: Option<u32>,
+}
+
+/// What of a table a publication carries, beyond the common case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// The columns, in no order; `None`: all but the generated ones.
+    pub columns: Option<Vec<String>>,
+    /// The row filter as SQL; `None`: all rows.
+    pub row_filter: Option<String>,
+}
+
+impl Control {
+    /// The heaps of a table, by oid: its own, or those of its partitions. None if the table is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails.
+    pub async fn heaps(&self, table: u32) -> Result<Vec<HeapRow>, ControlError> {
+        let rows = self.query("listing a table's heaps", HEAPS, &[(&table, Type::OID)]).await?;
+        let heap = |row: &tokio_postgres::Row| HeapRow {
+            oid: row.get(0),
+            name: TableName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
+            file_node: row.get(3),
+            blocks: u32::try_from(row.get::<_, i64>(4)).unwrap_or(u32::MAX),
+        };
+        Ok(rows.iter().map(heap).collect())
+    }
+
+    /// The current snapshot, which in a REPEATABLE READ transaction is the one of its first query. `None` if there is
+    /// no such heap in it.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails.
+    pub async fn snapshot_facts(&self, heap: u32) -> Result<Option<SnapshotFacts>, ControlError> {
+        const DOING: &str = "taking a snapshot";
+        let row = self.query(DOING, SNAPSHOT, &[(&heap, Type::OID)]).await?.pop();
+        let Some(row) = row else { return Ok(None) };
+        let text: &str = row.get(0);
+        let (next_xid, in_progress) = snapshot(text).ok_or_else(|| not_understood(DOING, text))?;
+        let in_recovery: bool = row.get(1);
+        let blocks = row.get::<_, i64>(9) / row.get::<_, i64>(5);
+        Ok(Some(SnapshotFacts {
+            in_progress: if in_recovery { Vec::new() } else { in_progress },
+            next_xid,
+            high: without_page_header(lsn(DOING, row.get(2))?, row.get::<_, i64>(4).unsigned_abs()),
+            time: row.get(3),
+            name: TableName::new(row.get::<_, String>(6), row.get::<_, String>(7)),
+            file_node: row.get(8),
+            blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+        }))
+    }
+
+    /// The next transaction id: every transaction that has begun to write has a smaller one.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails.
+    pub async fn next_xid(&self) -> Result<u32, ControlError> {
+        const DOING: &str = "taking a snapshot";
+        let row = self.query_one(DOING, "SELECT pg_current_snapshot()::text", &[]).await?;
+        let text: &str = row.get(0);
+        Ok(snapshot(text).ok_or_else(|| not_understood(DOING, text))?.0)
+    }
+
+    /// The transactions that have written to these heaps and aren't over yet: visible to all, or rolled back.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails.
+    pub async fn writers(&self, heaps: &[u32]) -> Result<Vec<Writer>, ControlError> {
+        let rows = self.query("asking who writes to a table", WRITERS, &[(&heaps, Type::OID_ARRAY)]).await?;
+        let writer = |row: &tokio_postgres::Row| Writer {
+            virtual_transaction: row.get(0),
+            pid: row.get(1),
+            xid: row.get::<_, Option<&str>>(2).and_then(|xid| xid.parse().ok()),
+        };
+        Ok(rows.iter().map(writer).collect())
+    }
+
+    /// What of a table the publication carries.
+    ///
+    /// # Errors
+    ///
+    /// If a query fails.
+    pub async fn published(&self, publication: &str, table: u32) -> Result<Published, ControlError> {
+        const DOING: &str = "asking what of a table is published";
+        if !self.is_at_least(15) {
+            return Ok(Published::default());
+        }
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&publication, Type::TEXT), (&table, Type::OID)];
+        let row = self.query(DOING, PUBLISHED, &parameters).await?.pop();
+        let mut published =
+            row.map_or_else(Published::default, |row| Published { columns: row.get(0), row_filter: row.get(1) });
+        if published.columns.is_none() && self.is_at_least(18) {
+            published.columns = self.query(DOING, GENERATED, &parameters).await?.pop().map(|row| row.get(0));
+        }
+        Ok(published)
+    }
+
+    /// Sees to it that all that is visible now is flushed, and so sent down the stream: what a transaction that doesn't
+    /// wait for its commit has written otherwise lies in memory for a while, and what reading itself writes (pruning)
+    /// for longer. Does nothing on a standby, which replays only what is flushed.
+    ///
+    /// # Errors
+    ///
+    /// If the command fails.
+    pub async fn flush_up_to(&self, high: Lsn) -> Result<(), ControlError> {
+        const DOING: &str = "asking how far the WAL is flushed";
+        let flushed = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_flush_lsn()::text END";
+        let row = self.query_one(DOING, flushed, &[]).await?;
+        match row.get::<_, Option<&str>>(0).map(|text| lsn(DOING, text)).transpose()? {
+            Some(flushed) if flushed < high => {
+                let message = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
+                               SELECT pg_logical_emit_message(true, 'tablecast', ''); COMMIT";
+                self.execute("flushing the WAL", message).await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The next transaction id, and those in progress, of `xmin:xmax:xip,xip,…`; as 32 bits, as the stream has them.
+fn snapshot(text: &str) -> Option<(u32, Vec<u32>)> {
+    let mut parts = text.split(':');
+    let (_, xmax, in_progress) = (parts.next()?, parts.next()?, parts.next()?);
+    let xid = |text: &str| text.parse::<u64>().ok().map(|xid| xid as u32);
+    let in_progress = in_progress.split(',').filter(|xid| !xid.is_empty()).map(xid);
+    Some((xid(xmax)?, in_progress.collect::<Option<_>>()?))
+}
+
+/// An insert position right behind a page's header is the page's beginning: nothing starts between the two, and an idle
+/// source never gets there, since it counts without the header of a page that it hasn't begun.
+fn without_page_header(high: Lsn, block_size: u64) -> Lsn {
+    // SizeOfXLogShortPHD, and SizeOfXLogLongPHD at the beginning of a segment.
+    const HEADERS: [u64; 2] = [24, 40];
+    match high.0 % block_size {
+        header if HEADERS.contains(&header) => Lsn(high.0 - header),
+        _ => high,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_read_and_cut_down_to_the_ids_that_the_stream_has() {
+        assert_eq!(snapshot("10:20:10,14,15"), Some((20, vec![10, 14, 15])));
+        assert_eq!(snapshot("10:10:"), Some((10, vec![])));
+        assert_eq!(snapshot("4294967300:4294967302:4294967301"), Some((6, vec![5])));
+        assert_eq!(snapshot("10:"), None);
+    }
+
+    #[test]
+    fn a_position_behind_a_page_header_is_the_beginning_of_the_page() {
+        assert_eq!(without_page_header(Lsn(8192 * 3 + 24), 8192), Lsn(8192 * 3));
+        assert_eq!(without_page_header(Lsn((16 << 20) + 40), 8192), Lsn(16 << 20));
+        assert_eq!(without_page_header(Lsn(8192 * 3 + 72), 8192), Lsn(8192 * 3 + 72));
+    }
+}

@@ -1,0 +1,80 @@
+//! Why a table can't be read.
+
+use crate::avro::{EncodeError, EncoderError};
+use crate::postgres::control::ControlError;
+use crate::relation::ShapeError;
+
+/// The reading of a table failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Postgres, or the way to it, failed.
+    #[error("table {table} can't be read: {source}")]
+    Postgres {
+        /// As SQL writes it.
+        table: String,
+        /// Why.
+        source: ControlError,
+    },
+    /// It can't be captured as it is now.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// It has another key than its topic.
+    #[error(
+        "table {table} has the key ({now}) now, but its topic was written with ({stored}): the old keys would live on"
+    )]
+    KeyChanged {
+        /// As SQL writes it.
+        table: String,
+        /// The topic's.
+        stored: String,
+        /// The table's.
+        now: String,
+    },
+    /// Its schemas can't be made, or not be registered.
+    #[error("table {table}: {source}")]
+    Encoder {
+        /// As SQL writes it.
+        table: String,
+        /// Why.
+        source: EncoderError,
+    },
+    /// A row can't be encoded.
+    #[error("table {table}, key {key}: {source}")]
+    Encode {
+        /// As SQL writes it.
+        table: String,
+        /// The key in words.
+        key: String,
+        /// Why.
+        source: Box<EncodeError>,
+    },
+}
+
+impl SnapshotError {
+    /// Whether it may pass by itself.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            SnapshotError::Postgres { source, .. } => source.is_transient(),
+            SnapshotError::Encoder { source, .. } => source.is_transient(),
+            SnapshotError::Shape(_) | SnapshotError::KeyChanged { .. } | SnapshotError::Encode { .. } => false,
+        }
+    }
+
+    /// What to do about it, where the text doesn't say.
+    pub fn remedy(&self, connector: &str) -> Option<String> {
+        match self {
+            SnapshotError::Postgres { table, source } => match source.sqlstate()? {
+                "42501" => Some(format!(
+                    "GRANT SELECT ON {table} to the login of database_url (on the table, not on columns: to lock it \
+                     while a chunk is read takes that), and USAGE on its schema; `tablecast check` prints the SQL"
+                )),
+                _ => None,
+            },
+            SnapshotError::KeyChanged { stored, .. } => Some(format!(
+                "go back to the key ({stored}), or start over: `tablecast teardown {connector}`, delete the \
+                 connector's topics, and run again"
+            )),
+            _ => None,
+        }
+    }
+}

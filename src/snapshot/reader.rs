@@ -1,0 +1,441 @@
+//! A reader: a connection of its own, in a thread of its own, that reads one chunk after the other.
+//!
+//! A chunk is read in one REPEATABLE READ READ ONLY transaction: first the lock, which holds off DDL for as long as the
+//! chunk takes, so that catalog and rows agree; then the snapshot; then the shape; then COPY. It ends before the chunk
+//! is merged, so no transaction is ever longer than a chunk takes to read.
+//!
+//! What passes by itself is tried again after a pause: the stretch goes back to the desk meanwhile. What doesn't ends the
+//! reading of that table.
+
+use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use tokio_postgres::Config;
+
+use super::desk::{Claim, Desk, Taken};
+use super::error::SnapshotError;
+use super::lines::Line;
+use super::query;
+use super::shape::{SnapshotTable, look_up_types};
+use super::windows::Verdict;
+use super::work::{HeapFacts, ReadingId};
+use crate::avro::{Encoder, Encoders};
+use crate::kafka::{Batch, TopicId, TopicNames};
+use crate::lsn::Lsn;
+use crate::postgres::catalog::{Published, SnapshotFacts, Writer};
+use crate::postgres::control::{Control, ControlError};
+use crate::postgres::tls::TlsMode;
+use crate::relation::{Shape, TypeMap, relation_of};
+use crate::retry::Backoff;
+
+/// The first pause before a snapshot that was too old is taken again, and the longest.
+const TOO_OLD_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
+/// How often it is looked whether those that write to a table have ended.
+const WRITERS_PAUSE: Duration = Duration::from_millis(100);
+/// Who waits for so long says so, and again each time.
+const TELL_AFTER: Duration = Duration::from_secs(10);
+
+/// What readers need.
+#[derive(Debug)]
+pub struct Setting {
+    /// The connector.
+    pub connector: String,
+    /// The source.
+    pub database: Config,
+    /// How to reach it.
+    pub tls: TlsMode,
+    /// What of the tables is published.
+    pub publication: String,
+    /// By their topics' places.
+    pub tables: Vec<SnapshotTable>,
+    /// The topics.
+    pub topics: TopicNames,
+    /// The run's encoders.
+    pub encoders: Arc<Encoders>,
+    /// Where chunks are claimed and handed in.
+    pub desk: Arc<Desk>,
+}
+
+/// Why a chunk wasn't read.
+enum Obstacle {
+    TooLarge,
+    Rewritten { file_node: u32, blocks: u32 },
+    Moved,
+    Failed(SnapshotError),
+}
+
+impl From<SnapshotError> for Obstacle {
+    fn from(error: SnapshotError) -> Self {
+        Obstacle::Failed(error)
+    }
+}
+
+/// Reads until the desk is closed. Blocks.
+///
+/// # Errors
+///
+/// If the thread can't have a runtime.
+pub fn run(setting: &Setting) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut reader = Reader::new(setting);
+    loop {
+        if !setting.desk.has_work() {
+            // Nobody knows for how long: the server shall not keep a backend for it.
+            reader.control = None;
+        }
+        let claim = setting.desk.claim();
+        let done = runtime.block_on(async {
+            tokio::select! {
+                () = setting.desk.closed() => false,
+                more = reader.work(claim) => more,
+            }
+        });
+        if !done {
+            return Ok(());
+        }
+    }
+}
+
+struct Reader<'s> {
+    setting: &'s Setting,
+    control: Option<Control>,
+    types: TypeMap,
+    /// The last shape of each table, what of it is published, and its encoder.
+    shapes: HashMap<TopicId, (Shape, Encoder)>,
+    /// Transactions of before the run that have not written to a heap.
+    cleared: HashSet<(u32, u32)>,
+    line: Line,
+    backoff: Backoff,
+}
+
+impl<'s> Reader<'s> {
+    fn new(setting: &'s Setting) -> Self {
+        Self {
+            setting,
+            control: None,
+            types: TypeMap::default(),
+            shapes: HashMap::new(),
+            cleared: HashSet::new(),
+            line: Line::default(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Does what was claimed; false if there is nothing more to do, ever.
+    async fn work(&mut self, claim: Claim) -> bool {
+        match claim {
+            Claim::Closed => return false,
+            Claim::Survey { reading, table, is_begun } => self.survey(reading, table, is_begun).await,
+            Claim::Chunk(taken) => self.chunk(*taken).await,
+        }
+        true
+    }
+
+    fn table(&self, table: TopicId) -> &'s SnapshotTable {
+        &self.setting.tables[table.0 as usize]
+    }
+
+    async fn survey(&mut self, reading: ReadingId, table: TopicId, is_begun: bool) {
+        let (desk, connector) = (&self.setting.desk, &self.setting.connector);
+        let table = self.table(table);
+        match self.try_survey(reading, table, is_begun).await {
+            Ok(heaps) if heaps.is_empty() => {
+                tracing::warn!(connector, table = table.sql_name, "the table is gone: it is no longer read");
+                desk.surveyed(reading, None);
+            }
+            Ok(heaps) => {
+                let blocks: u64 = heaps.iter().map(|heap| u64::from(heap.blocks)).sum();
+                let (table, heaps_found) = (&table.sql_name, heaps.len());
+                tracing::info!(connector, table, heaps = heaps_found, blocks, resumed = is_begun, "reading the table");
+                desk.surveyed(reading, Some(heaps));
+            }
+            Err(error) if error.is_transient() => {
+                let pause = self.pause(&error);
+                desk.survey_later(reading, pause);
+                tokio::time::sleep(pause).await;
+            }
+            Err(error) => desk.fail(reading, None, error),
+        }
+    }
+
+    /// Lists the heaps. Before a table's first rows are read for the first time, whoever has begun to write to it has
+    /// to be done: such a transaction may have begun before the publication had the table, and then the stream lacks it.
+    async fn try_survey(
+        &mut self,
+        reading: ReadingId,
+        table: &SnapshotTable,
+        is_begun: bool,
+    ) -> Result<Vec<HeapFacts>, SnapshotError> {
+        let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
+        let connector = self.setting.connector.clone();
+        let control = self.control().await.map_err(failed)?;
+        let heaps = control.heaps(table.oid).await.map_err(failed)?;
+        if matches!(reading, ReadingId::Initial(_)) && !is_begun {
+            let mut oids: Vec<u32> = heaps.iter().map(|heap| heap.oid).collect();
+            oids.push(table.oid);
+            wait_for_writers(control, &oids, &connector, &table.sql_name).await.map_err(failed)?;
+        }
+        let heaps = control.heaps(table.oid).await.map_err(failed)?;
+        let facts = |heap: crate::postgres::catalog::HeapRow| HeapFacts {
+            oid: heap.oid,
+            name: heap.name,
+            file_node: heap.file_node,
+            blocks: heap.blocks,
+        };
+        Ok(heaps.into_iter().map(facts).collect())
+    }
+
+    async fn chunk(&mut self, mut taken: Taken) {
+        let desk = &self.setting.desk;
+        match self.read(&mut taken).await {
+            Ok(high) => {
+                self.backoff = Backoff::default();
+                desk.hand_in(taken, high);
+            }
+            Err(Obstacle::TooLarge) => {
+                // The rest of the COPY would have to be read to its end.
+                self.control = None;
+                desk.give_back_halved(taken);
+            }
+            Err(Obstacle::Rewritten { file_node, blocks }) => {
+                let (connector, heap) = (&self.setting.connector, taken.job.name.to_string());
+                tracing::info!(connector, heap, "was rewritten (its file node is another one): reading it starts over");
+                self.roll_back().await;
+                desk.rewritten(taken, file_node, blocks);
+            }
+            Err(Obstacle::Moved) => {
+                self.roll_back().await;
+                desk.survey_again(taken);
+            }
+            Err(Obstacle::Failed(error)) if is_gone(&error) => {
+                self.control = None;
+                desk.survey_again(taken);
+            }
+            Err(Obstacle::Failed(error)) if error.is_transient() => {
+                self.control = None;
+                let pause = self.pause(&error);
+                desk.give_back(taken);
+                tokio::time::sleep(pause).await;
+            }
+            Err(Obstacle::Failed(error)) => {
+                self.control = None;
+                desk.fail(taken.job.reading, Some(taken), error);
+            }
+        }
+    }
+
+    /// How long to wait after an error that passes by itself.
+    fn pause(&mut self, error: &SnapshotError) -> Duration {
+        let pause = self.backoff.failed_after(Duration::ZERO);
+        let connector = &self.setting.connector;
+        tracing::warn!(connector, %error, retry_in = ?pause, "reading a table was interrupted; it goes on at the chunk");
+        pause
+    }
+
+    async fn control(&mut self) -> Result<&Control, ControlError> {
+        let control = match self.control.take() {
+            Some(control) if !control.is_closed() => control,
+            _ => Control::connect_with_tls(&self.setting.database, &self.setting.tls).await?,
+        };
+        Ok(self.control.insert(control))
+    }
+
+    async fn roll_back(&mut self) {
+        if let Some(control) = &self.control
+            && control.execute("ending a transaction", "ROLLBACK").await.is_err()
+        {
+            self.control = None;
+        }
+    }
+
+    /// Reads a chunk; gives the place that the stream has to come to before it is merged.
+    async fn read(&mut self, taken: &mut Taken) -> Result<Lsn, Obstacle> {
+        let table = self.table(taken.job.table);
+        let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
+        self.control().await.map_err(failed)?;
+        let facts = self.snapshot(taken).await?;
+        if facts.name != taken.job.name {
+            return Err(Obstacle::Moved);
+        }
+        if facts.file_node != taken.job.file_node {
+            return Err(Obstacle::Rewritten { file_node: facts.file_node, blocks: facts.blocks });
+        }
+        let (shape, published, encoder) = self.shape(taken.job.table).await?;
+        let columns: Vec<&str> = shape.columns.iter().map(|column| column.name.as_str()).collect();
+        let sql = query::copy(&taken.job, &columns, published.row_filter.as_deref());
+        self.copy(&sql, columns.len(), &encoder, taken, facts.time).await?;
+        let control = self.control().await.map_err(failed)?;
+        control.execute("ending a chunk's transaction", "COMMIT").await.map_err(failed)?;
+        control.flush_up_to(facts.high).await.map_err(failed)?;
+        Ok(facts.high)
+    }
+
+    /// Begins the chunk's transaction with a snapshot that will do.
+    async fn snapshot(&mut self, taken: &Taken) -> Result<SnapshotFacts, Obstacle> {
+        let name = self.table(taken.job.table).sql_name.as_str();
+        let failed = |source| SnapshotError::Postgres { table: name.to_owned(), source };
+        let heap = taken.job.heap;
+        let mut pause = TOO_OLD_PAUSE.0;
+        let mut told = Instant::now();
+        loop {
+            let control = self.control.as_ref().ok_or(Obstacle::Moved)?;
+            control.execute("locking a table for a chunk", &query::begin(&taken.job.name)).await.map_err(failed)?;
+            let Some(facts) = control.snapshot_facts(heap).await.map_err(failed)? else {
+                return Err(Obstacle::Moved);
+            };
+            let waits_for = match self.setting.desk.judge(taken.window, &facts.in_progress) {
+                Verdict::Good => return Ok(facts),
+                Verdict::TooOld => Vec::new(),
+                Verdict::Unless(unknown) => {
+                    let unknown: Vec<u32> =
+                        unknown.into_iter().filter(|xid| !self.cleared.contains(&(heap, *xid))).collect();
+                    if unknown.is_empty() {
+                        return Ok(facts);
+                    }
+                    unknown
+                }
+            };
+            control.execute("ending a transaction", "ROLLBACK").await.map_err(failed)?;
+            if self.clear(heap, &waits_for).await.map_err(failed)? {
+                continue;
+            }
+            if told.elapsed() > TELL_AFTER {
+                told = Instant::now();
+                let connector = &self.setting.connector;
+                tracing::warn!(
+                    connector,
+                    table = name,
+                    transactions = ?waits_for,
+                    "reading the table waits for transactions that are committed but not visible yet, or that wrote to it \
+                     before the connector started"
+                );
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(TOO_OLD_PAUSE.1);
+        }
+    }
+
+    /// Finds out which of the transactions, all in progress a moment ago, have not written to the heap; whether it is
+    /// all of them. Whatever one of them wrote that has come down an earlier stream, it wrote before this run: if it is
+    /// still in progress in a later snapshot, its lock is there now.
+    async fn clear(&mut self, heap: u32, unknown: &[u32]) -> Result<bool, ControlError> {
+        let Some(control) = self.control.as_ref().filter(|_| !unknown.is_empty()) else { return Ok(false) };
+        let writers = control.writers(&[heap]).await?;
+        let wrote = |xid: &&u32| writers.iter().any(|writer| writer.xid == Some(**xid));
+        let (wrote, clear): (Vec<&u32>, Vec<&u32>) = unknown.iter().partition(wrote);
+        self.cleared.extend(clear.into_iter().map(|xid| (heap, *xid)));
+        Ok(wrote.is_empty())
+    }
+
+    /// The table as it is in the chunk's transaction.
+    async fn shape(&mut self, topic: TopicId) -> Result<(Shape, Published, Encoder), SnapshotError> {
+        let table = self.table(topic);
+        let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
+        let Some(control) = self.control.as_ref() else {
+            return Err(failed(ControlError::ConnectTimeout(Duration::ZERO)));
+        };
+        let facts = control.tables(&table.name.schema, Some(&table.name.name)).await.map_err(failed)?.pop();
+        let Some(facts) = facts.filter(|facts| facts.oid == table.oid) else {
+            let source = ControlError::NotUnderstood { doing: "looking for a table", value: table.sql_name.clone() };
+            return Err(failed(source));
+        };
+        let published = control.published(&self.setting.publication, table.oid).await.map_err(failed)?;
+        let relation = relation_of(&facts, published.columns.as_deref());
+        look_up_types(control, &relation, &mut self.types).await.map_err(failed)?;
+        let shape = Shape::new(&relation, &facts, &self.types, &table.options())?;
+        if shape.key_columns() != table.key {
+            let (table, stored, now) = (table.sql_name.clone(), table.key.join(", "), shape.key_columns().join(", "));
+            return Err(SnapshotError::KeyChanged { table, stored, now });
+        }
+        match self.shapes.get(&topic) {
+            Some((same, encoder)) if *same == shape => Ok((shape, published, encoder.clone())),
+            _ => {
+                let encoder = self.setting.encoders.encoder(&shape, &self.setting.topics[topic.0 as usize]).await;
+                let encoder =
+                    encoder.map_err(|source| SnapshotError::Encoder { table: table.sql_name.clone(), source })?;
+                self.shapes.insert(topic, (shape.clone(), encoder.clone()));
+                Ok((shape, published, encoder))
+            }
+        }
+    }
+
+    /// Encodes what COPY sends.
+    async fn copy(
+        &mut self,
+        sql: &str,
+        columns: usize,
+        encoder: &Encoder,
+        taken: &mut Taken,
+        time: i64,
+    ) -> Result<(), Obstacle> {
+        let table = self.table(taken.job.table);
+        let failed = |source| {
+            let source = ControlError::Postgres { doing: "reading a chunk", source };
+            SnapshotError::Postgres { table: table.sql_name.clone(), source }
+        };
+        let Some(control) = self.control.as_ref() else { return Err(Obstacle::Moved) };
+        let stream = control.client().copy_out(sql).await.map_err(failed)?;
+        let mut stream = std::pin::pin!(stream);
+        let batch = &mut taken.batch;
+        batch.topics = Arc::clone(&self.setting.topics);
+        let bytes_max = 2 * self.setting.desk.chunk_bytes;
+        let is_single = query::is_single(taken.job.stretch);
+        while let Some(line) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
+            let line = line.map_err(failed)?;
+            self.line.parse(&line);
+            put(batch, taken.job.table, time, encoder, self.line.cells(&line, columns)).map_err(|(key, source)| {
+                SnapshotError::Encode { table: table.sql_name.clone(), key, source: Box::new(source) }
+            })?;
+            if batch.byte_len() > bytes_max && !is_single {
+                return Err(Obstacle::TooLarge);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends a row.
+fn put<'a>(
+    batch: &mut Batch,
+    topic: TopicId,
+    time: i64,
+    encoder: &Encoder,
+    cells: impl Iterator<Item = crate::pgoutput::Cell<'a>> + Clone,
+) -> Result<(), (String, crate::avro::EncodeError)> {
+    let mut writer = batch.record(topic, time);
+    let failed = |source| (encoder.show_key(cells.clone()), source);
+    encoder.encode_key(cells.clone(), writer.bytes()).map_err(failed)?;
+    writer.value(|bytes| encoder.encode_value(cells.clone(), bytes)).map_err(failed)
+}
+
+/// Waits until all have ended that have begun to write to these heaps.
+async fn wait_for_writers(control: &Control, heaps: &[u32], connector: &str, table: &str) -> Result<(), ControlError> {
+    let mut left: Vec<Writer> = control.writers(heaps).await?;
+    let mut told = Instant::now();
+    while !left.is_empty() {
+        if told.elapsed() > TELL_AFTER {
+            told = Instant::now();
+            let pids: Vec<i32> = left.iter().map(|writer| writer.pid).collect();
+            tracing::warn!(
+                connector,
+                table,
+                ?pids,
+                "the snapshot waits for transactions that have written to the table"
+            );
+        }
+        tokio::time::sleep(WRITERS_PAUSE).await;
+        let now = control.writers(heaps).await?;
+        let is_left = |writer: &Writer| now.iter().any(|other| other.virtual_transaction == writer.virtual_transaction);
+        left.retain(is_left);
+    }
+    Ok(())
+}
+
+/// Whether it says that the heap isn't where it was: dropped, renamed, or moved to another schema.
+fn is_gone(error: &SnapshotError) -> bool {
+    // undefined_table, invalid_schema_name
+    matches!(error, SnapshotError::Postgres { source, .. } if matches!(source.sqlstate(), Some("42P01" | "3F000")))
+}

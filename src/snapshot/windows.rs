@@ -1,0 +1,266 @@
+//! Windows: what the stream changed while a chunk was read beside it.
+//!
+//! A window belongs to a chunk and is open from before the chunk's snapshot is taken until the chunk is merged. The
+//! stream tells of each source transaction as it begins, and, while windows are open, of each key that it writes. Two
+//! questions are answered here:
+//!
+//! - Which rows of the chunk the stream has overtaken: those whose keys were noted.
+//! - Whether a chunk's snapshot will do ([`Windows::judge`]). It won't if a transaction that came down the stream
+//!   before the window opened is still in progress in it: its changes were not noted, and the snapshot lacks them. That
+//!   happens because a commit is decoded before it is visible, for long where replication is synchronous.
+//!
+//! The transactions that came last are remembered, so many that a forgotten one has long been visible in practice. For
+//! proof there is the *horizon*: above it, every transaction that ever came down the stream is remembered. Of one below,
+//! it isn't known whether it did. Where such a one is still in progress, it is asked whether it has written to the
+//! heap at all, which its lock on it tells until it is visible.
+//!
+//! Pure, but for the memory it takes, which is bounded.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::kafka::TopicId;
+
+/// So many transactions are remembered.
+const REMEMBERED: usize = 1 << 16;
+/// The keys noted in all windows take no more bytes than this, with what a set costs besides.
+const NOTED_BYTES_MAX: usize = 24 << 20;
+/// What a key costs in a set, beyond its bytes.
+const KEY_COST: usize = 48;
+
+/// Names an open window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WindowId(u64);
+
+#[derive(Debug)]
+struct Window {
+    id: WindowId,
+    table: TopicId,
+    /// How many transactions had come when it opened.
+    opened_at: u64,
+    noted: HashSet<Box<[u8]>>,
+    noted_bytes: usize,
+    /// Its chunk can't be merged.
+    spoiled: bool,
+}
+
+/// What a chunk's window had to say in the end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The chunk holds but for these keys.
+    Noted(HashSet<Box<[u8]>>),
+    /// The chunk has to be read again: the table was truncated, or more keys were changed than there was room for.
+    Spoiled,
+}
+
+/// Whether a snapshot will do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It will.
+    Good,
+    /// It lacks what the stream has brought already: take another one.
+    TooOld,
+    /// It will if none of these transactions, still in progress in it, has written to the heap.
+    Unless(Vec<u32>),
+}
+
+/// The stream as far as chunks have to know of it.
+#[derive(Debug)]
+pub struct Windows {
+    recent: VecDeque<u32>,
+    /// How many transactions have come, remembered or not.
+    came: u64,
+    horizon: u32,
+    open: Vec<Window>,
+    next_id: u64,
+    noted_bytes: usize,
+    remembered: usize,
+    noted_bytes_max: usize,
+}
+
+/// Whether `a` is a later transaction id than `b`: they wrap around.
+fn is_later(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() > 0
+}
+
+impl Windows {
+    /// For a stream of which nothing has come yet. `horizon` is the newest transaction id that may have come down an
+    /// earlier one.
+    pub fn new(horizon: u32) -> Self {
+        Self {
+            recent: VecDeque::new(),
+            came: 0,
+            horizon,
+            open: Vec::new(),
+            next_id: 0,
+            noted_bytes: 0,
+            remembered: REMEMBERED,
+            noted_bytes_max: NOTED_BYTES_MAX,
+        }
+    }
+
+    /// A source transaction begins; all its changes will be noted in the windows that are open now. Tells whether there
+    /// are any. Not to be called for a transaction that is skipped, be it in part.
+    pub fn begin(&mut self, xid: u32) -> bool {
+        if self.recent.len() == self.remembered
+            && let Some(forgotten) = self.recent.pop_front()
+            && is_later(forgotten, self.horizon)
+        {
+            self.horizon = forgotten;
+        }
+        self.recent.push_back(xid);
+        self.came += 1;
+        self.is_any_open()
+    }
+
+    /// Whether any window is open.
+    pub fn is_any_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Opens a window. A transaction that has begun already counts as come before: its changes need not be noted.
+    pub fn open(&mut self, table: TopicId) -> WindowId {
+        let id = WindowId(self.next_id);
+        self.next_id += 1;
+        let noted = HashSet::new();
+        self.open.push(Window { id, table, opened_at: self.came, noted, noted_bytes: 0, spoiled: false });
+        id
+    }
+
+    /// Notes that the stream wrote a record with this key.
+    pub fn note(&mut self, table: TopicId, key: &[u8]) {
+        for window in self.open.iter_mut().filter(|window| window.table == table && !window.spoiled) {
+            if window.noted.contains(key) {
+                continue;
+            }
+            let cost = key.len() + KEY_COST;
+            if self.noted_bytes + cost > self.noted_bytes_max {
+                self.noted_bytes -= window.spoil();
+            } else {
+                window.noted.insert(key.into());
+                window.noted_bytes += cost;
+                self.noted_bytes += cost;
+            }
+        }
+    }
+
+    /// Notes that the stream emptied the table.
+    pub fn truncated(&mut self, table: TopicId) {
+        for window in self.open.iter_mut().filter(|window| window.table == table) {
+            self.noted_bytes -= window.spoil();
+        }
+    }
+
+    /// Closes a window, and tells what was noted in it.
+    pub fn close(&mut self, id: WindowId) -> Closed {
+        let Some(at) = self.open.iter().position(|window| window.id == id) else { return Closed::Spoiled };
+        let window = self.open.swap_remove(at);
+        self.noted_bytes -= window.noted_bytes;
+        if window.spoiled { Closed::Spoiled } else { Closed::Noted(window.noted) }
+    }
+
+    /// Whether a snapshot that was taken while the window was open will do for its chunk. `in_progress` are the
+    /// transactions that are in progress in it.
+    pub fn judge(&self, id: WindowId, in_progress: &[u32]) -> Verdict {
+        let Some(window) = self.open.iter().find(|window| window.id == id) else { return Verdict::TooOld };
+        let after = usize::try_from(self.came - window.opened_at).unwrap_or(usize::MAX);
+        let before = self.recent.len().saturating_sub(after);
+        let came_before = |xid: &u32| self.recent.range(..before).any(|came| came == xid);
+        let came_after = |xid: &u32| self.recent.range(before..).any(|came| came == xid);
+        if in_progress.iter().any(came_before) {
+            return Verdict::TooOld;
+        }
+        let is_unknown = |xid: &&u32| !is_later(**xid, self.horizon) && !came_after(xid);
+        let unknown: Vec<u32> = in_progress.iter().filter(is_unknown).copied().collect();
+        if unknown.is_empty() { Verdict::Good } else { Verdict::Unless(unknown) }
+    }
+}
+
+impl Window {
+    /// Gives up what was noted; tells how many bytes that were.
+    fn spoil(&mut self) -> usize {
+        self.spoiled = true;
+        self.noted = HashSet::new();
+        std::mem::take(&mut self.noted_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: TopicId = TopicId(0);
+    const OTHER: TopicId = TopicId(1);
+
+    fn noted(keys: &[&[u8]]) -> Closed {
+        Closed::Noted(keys.iter().map(|key| Box::from(*key)).collect())
+    }
+
+    #[test]
+    fn a_window_notes_the_keys_of_its_table_while_it_is_open() {
+        let mut windows = Windows::new(10);
+        assert!(!windows.begin(11));
+        let window = windows.open(TABLE);
+        assert!(windows.begin(12));
+        windows.note(TABLE, b"a");
+        windows.note(OTHER, b"b");
+        windows.note(TABLE, b"a");
+        assert_eq!(windows.close(window), noted(&[b"a"]));
+        assert!(!windows.begin(13));
+        assert_eq!(windows.noted_bytes, 0);
+    }
+
+    #[test]
+    fn a_snapshot_is_too_old_that_lacks_what_came_before_the_window() {
+        let mut windows = Windows::new(10);
+        windows.begin(11);
+        let window = windows.open(TABLE);
+        windows.begin(12);
+        assert_eq!(windows.judge(window, &[11]), Verdict::TooOld);
+        // What came since was noted, and what has not come is no matter.
+        assert_eq!(windows.judge(window, &[12, 13]), Verdict::Good);
+        assert_eq!(windows.judge(window, &[]), Verdict::Good);
+    }
+
+    #[test]
+    fn of_what_came_before_the_run_or_long_ago_it_is_not_known_whether_it_came() {
+        let mut windows = Windows::new(10);
+        windows.remembered = 2;
+        for xid in [20, 21, 22] {
+            windows.begin(xid);
+        }
+        let window = windows.open(TABLE);
+        assert_eq!(windows.judge(window, &[9, 15, 20, 30]), Verdict::Unless(vec![9, 15, 20]));
+        assert_eq!(windows.judge(window, &[21]), Verdict::TooOld);
+        assert_eq!(windows.judge(window, &[23]), Verdict::Good);
+        windows.begin(12);
+        // Begun before 20 was forgotten, but it came after the window opened: its changes are noted.
+        assert_eq!(windows.judge(window, &[12]), Verdict::Good);
+    }
+
+    #[test]
+    fn transaction_ids_wrap_around() {
+        let mut windows = Windows::new(u32::MAX - 1);
+        windows.begin(5);
+        let window = windows.open(TABLE);
+        assert_eq!(windows.judge(window, &[u32::MAX - 3, 6]), Verdict::Unless(vec![u32::MAX - 3]));
+        assert_eq!(windows.judge(window, &[5]), Verdict::TooOld);
+    }
+
+    #[test]
+    fn a_truncate_or_too_many_keys_spoil_a_window() {
+        let mut windows = Windows::new(10);
+        let truncated = windows.open(TABLE);
+        windows.note(TABLE, b"a");
+        windows.truncated(TABLE);
+        assert_eq!(windows.close(truncated), Closed::Spoiled);
+        windows.noted_bytes_max = 3 * (KEY_COST + 1);
+        let (crowded, other) = (windows.open(TABLE), windows.open(OTHER));
+        windows.note(OTHER, b"a");
+        for key in [b"a", b"b", b"c", b"d"] {
+            windows.note(TABLE, key);
+        }
+        assert_eq!(windows.close(crowded), Closed::Spoiled);
+        assert_eq!(windows.close(other), noted(&[b"a"]));
+        assert_eq!(windows.noted_bytes, 0);
+    }
+}
