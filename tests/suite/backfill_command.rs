@@ -215,3 +215,17 @@ fn who_waits_for_no_daemon_is_told() {
     finish(&shop, &control, requests[0].id, &Outcome::Done, 0);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn teardown_forgets_the_backfills_of_its_connector_alone() {
+    let (shop, control) = migrated();
+    shop.run(&["backfill", &shop.name, "users", "--detach"]);
+    shop.database
+        .execute("INSERT INTO tablecast.backfills (connector, schema_name, table_name) VALUES ('x', 'a', 'b')");
+    let said = shop.run(&["teardown", &shop.name, "--yes"]);
+    assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    assert!(said.stdout.contains("forgotten: 1 in tablecast.backfills"), "{said:?}");
+    assert_eq!(open(&shop, &control), []);
+    assert_eq!(shop.database.query("SELECT count(*) FROM tablecast.backfills").as_deref(), Some("1"));
+    assert_eq!(shop.run(&["teardown", &shop.name, "--yes"]).status, Some(0));
+}
