@@ -202,6 +202,8 @@ fn help_and_version_are_results() {
       status    Show each connector's position, lag, slot and snapshot progress
       tail      Write a topic's records as JSON lines
       schema    Show the Avro schemas that tables get
+      backfill  Have the running daemon read tables again
+      migrate   Create or upgrade the schema in the source where backfills are asked for
       teardown  Drop a connector's slot and publication, and forget its position
       help      Print this message or the help of the given subcommand(s)
 
@@ -248,7 +250,7 @@ fn help_and_version_are_results() {
     Settings are explained in docs/configuration.md.
     --- stderr
     ");
-    for command in ["run", "check", "status", "tail", "schema", "teardown"] {
+    for command in ["run", "check", "status", "tail", "schema", "backfill", "migrate", "teardown"] {
         let help = run("", &[command, "--help"]);
         assert!(help.starts_with("status 0\n") && help.contains("\nExamples:\n"), "{help}");
     }

@@ -37,6 +37,11 @@ impl Finding {
         Finding { severity: Severity::Info, subject: subject.into(), message: message.into(), remedy: None }
     }
 
+    /// All is well for `run`; something else may want more.
+    pub fn note(subject: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { remedy: Some(remedy.into()), ..Finding::ok(subject, message) }
+    }
+
     /// Something that stops nothing.
     pub fn warning(
         subject: impl Into<String>,

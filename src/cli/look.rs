@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::config::Connector;
+use super::exit::Failure;
+use crate::config::{Connector, TablePattern};
+use crate::connector::source::{Source, Table};
 use crate::kafka::positions::{self, StoredPosition};
 use crate::kafka::{Connection, KafkaFault};
 use crate::postgres::control::{Control, ControlError};
@@ -16,6 +18,27 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(12);
 pub(super) async fn source(connector: &Connector) -> Result<Control, ControlError> {
     let connect = Control::connect_with_tls(&connector.database, &connector.tls);
     tokio::time::timeout(PATIENCE, connect).await.unwrap_or(Err(ControlError::ConnectTimeout(PATIENCE)))
+}
+
+/// The tables that are wanted, of those that a connector finds at its source; all if none is named. Each name must be
+/// that of one.
+pub(super) fn wanted<'s>(
+    connector: &Connector,
+    source: &'s Source,
+    wanted: &[TablePattern],
+) -> Result<Vec<&'s Table>, Failure> {
+    let matches = |pattern: &TablePattern, table: &Table| pattern.matches(&table.facts.schema, &table.facts.name);
+    if let Some(missing) = wanted.iter().find(|pattern| !source.tables.iter().any(|table| matches(pattern, table))) {
+        let there: Vec<_> = source.tables.iter().map(Table::sql_name).collect();
+        let message = format!(
+            "connector `{}` finds no table {missing} that it can capture; it finds {}",
+            connector.name,
+            if there.is_empty() { "none at all".to_owned() } else { there.join(", ") }
+        );
+        return Err(Failure::Call(message));
+    }
+    let is_wanted = |table: &&Table| wanted.is_empty() || wanted.iter().any(|pattern| matches(pattern, table));
+    Ok(source.tables.iter().filter(is_wanted).collect())
 }
 
 /// What is committed of the connectors' stored positions.

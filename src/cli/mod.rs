@@ -4,13 +4,16 @@
 //! status means what. A command parses nothing and prints no errors: it gets its arguments as meant, and gives back an
 //! [`exit::Exit`] or an [`exit::Failure`].
 
+pub mod backfill;
 pub mod check;
 mod daemon;
 pub mod exit;
 pub mod finding;
 mod look;
+pub mod migrate;
 mod ordered;
 mod output;
+mod progress;
 mod record;
 pub mod run;
 pub mod schema;
@@ -88,6 +91,10 @@ pub enum Command {
     Tail(tail::Args),
     /// Show the Avro schemas that tables get
     Schema(schema::Args),
+    /// Have the running daemon read tables again
+    Backfill(backfill::Args),
+    /// Create or upgrade the schema in the source where backfills are asked for
+    Migrate(migrate::Args),
     /// Drop a connector's slot and publication, and forget its position
     Teardown(teardown::Args),
 }
@@ -119,6 +126,8 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(&args, &cli.global),
         Command::Tail(args) => tail::run(&args, &cli.global),
         Command::Schema(args) => schema::run(&args, &cli.global),
+        Command::Backfill(args) => backfill::run(&args, &cli.global),
+        Command::Migrate(args) => migrate::run(&args, &cli.global),
         Command::Teardown(args) => teardown::run(&args, &cli.global),
     }
 }

@@ -8,7 +8,7 @@ use super::run::runtime;
 use super::{Global, look, output};
 use crate::avro::{EncoderError, Plan};
 use crate::config::{Config, Connector, TablePattern};
-use crate::connector::source::{self, Table};
+use crate::connector::source;
 
 const EXAMPLES: &str = "\
 Tables are named as in SQL. Without any, all tables of the connector are shown.
@@ -62,19 +62,8 @@ async fn look(connector: &Connector, wanted: &[TablePattern]) -> Result<Vec<Sche
     let control = look::source(connector).await.map_err(|error| Failure::of_connector(error, &connector.name))?;
     let (source, _) =
         source::find(&control, connector).await.map_err(|error| Failure::of_connector(error, &connector.name))?;
-    let matches = |pattern: &TablePattern, table: &Table| pattern.matches(&table.facts.schema, &table.facts.name);
-    if let Some(missing) = wanted.iter().find(|pattern| !source.tables.iter().any(|table| matches(pattern, table))) {
-        let there: Vec<_> = source.tables.iter().map(Table::sql_name).collect();
-        let message = format!(
-            "connector `{}` finds no table {missing} that it can capture; it finds {}",
-            connector.name,
-            if there.is_empty() { "none at all".to_owned() } else { there.join(", ") }
-        );
-        return Err(Failure::Call(message));
-    }
-    let is_wanted = |table: &&Table| wanted.is_empty() || wanted.iter().any(|pattern| matches(pattern, table));
     let mut all = Vec::new();
-    for table in source.tables.iter().filter(is_wanted) {
+    for table in look::wanted(connector, &source, wanted)? {
         let shape =
             source::shape(&control, table).await.map_err(|error| Failure::of_connector(error, &connector.name))?;
         let shape = shape.map_err(|error| Failure::of_connector(error, &connector.name))?;

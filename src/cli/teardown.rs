@@ -12,10 +12,12 @@ use crate::connector::{sink_options, source};
 use crate::kafka::{Connection, KafkaFault, positions, sink};
 use crate::postgres::catalog::SlotFacts;
 use crate::postgres::control::{Control, ControlError};
+use crate::postgres::migrate::ControlSchema;
 
 const EXAMPLES: &str = "\
 The stored position is forgotten with them, so that the connector can start over. The topics stay; while they hold
-records, the connector refuses to start over, since rows deleted meanwhile would live on in them.
+records, the connector refuses to start over, since rows deleted meanwhile would live on in them. The schema tablecast,
+which connectors share, stays without the backfills of this one.
 
 Examples:
   tablecast teardown shop
@@ -32,7 +34,7 @@ pub struct Args {
     pub yes: bool,
 }
 
-/// Drops the slot and the publication, and forgets the stored position, after asking.
+/// Drops the slot and the publication, and forgets the stored position and the backfills, after asking.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     let config = global.load()?;
     let connectors = config.select(std::slice::from_ref(&args.connector))?;
@@ -64,6 +66,8 @@ struct There {
     slot: Option<SlotFacts>,
     publication: bool,
     stored: bool,
+    /// Rows in `tablecast.backfills`.
+    backfills: i64,
     /// These stay.
     topics: Vec<String>,
 }
@@ -74,6 +78,7 @@ async fn find(connector: &Connector, kafka: &Connection) -> Result<(Control, The
     let control = look::source(connector).await.map_err(failure)?;
     let slot = control.slot(&connector.slot).await.map_err(failure)?;
     let publication = control.publication(&connector.publication).await.map_err(failure)?.is_some();
+    let backfills = backfills(&control, connector).await.map_err(failure)?;
     let (source, _) = source::find(&control, connector).await.map_err(failure)?;
     let stored = match look::positions(kafka, [&connector.name]).await {
         // One that can't be read is to be forgotten all the more.
@@ -81,7 +86,25 @@ async fn find(connector: &Connector, kafka: &Connection) -> Result<(Control, The
         positions => positions?.contains_key(&connector.name),
     };
     let topics = source.topics().into_iter().map(str::to_owned).collect();
-    Ok((control, There { slot, publication, stored, topics }))
+    Ok((control, There { slot, publication, stored, backfills, topics }))
+}
+
+/// How many backfills were asked of the connector, as far as we may look and could delete them: where we may not, they
+/// are no reason to keep the slot.
+async fn backfills(control: &Control, connector: &Connector) -> Result<i64, ControlError> {
+    const NO_PRIVILEGE: &str = "42501";
+    if control.server().await?.in_recovery {
+        return Ok(0);
+    }
+    let count = match control.control_schema().await {
+        Ok(ControlSchema::Missing) => Ok(0),
+        Ok(_) => control.forgettable_backfills(&connector.name).await,
+        Err(error) => Err(error),
+    };
+    match count {
+        Err(error) if error.sqlstate() == Some(NO_PRIVILEGE) => Ok(0),
+        count => count,
+    }
 }
 
 /// The slot first: it is what can be in use, and then nothing else must go.
@@ -95,12 +118,18 @@ async fn drop_all(control: &Control, connector: &Connector, there: &There) -> Re
         dropped.map_err(|error| Failure::of_connector(error, &connector.name))?;
         output::write(&format!("dropped: publication {}", connector.publication))?;
     }
+    // One that is still open would be done by whoever runs the connector anew.
+    if there.backfills > 0 {
+        let forgotten = control.forget_backfills(&connector.name).await;
+        let count = forgotten.map_err(|error| Failure::of_connector(error, &connector.name))?;
+        output::write(&format!("forgotten: {count} in tablecast.backfills"))?;
+    }
     Ok(())
 }
 
 impl There {
     fn is_nothing(&self) -> bool {
-        self.slot.is_none() && !self.publication && !self.stored
+        self.slot.is_none() && !self.publication && !self.stored && self.backfills == 0
     }
 
     fn describe(&self, connector: &Connector) -> String {
@@ -117,6 +146,9 @@ impl There {
         }
         if self.stored {
             lines.push(format!("  position     in topic {}", positions::TOPIC));
+        }
+        if self.backfills > 0 {
+            lines.push(format!("  backfills    {} in tablecast.backfills", self.backfills));
         }
         lines.join("\n")
     }

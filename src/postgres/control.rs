@@ -10,6 +10,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio_postgres::error::DbError;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -79,6 +80,14 @@ impl ControlError {
             _ => None,
         }
     }
+
+    /// What the server said, if it was the server that refused.
+    pub fn database_error(&self) -> Option<&DbError> {
+        match self {
+            ControlError::Postgres { source, .. } => source.as_db_error(),
+            _ => None,
+        }
+    }
 }
 
 fn is_transient(error: &tokio_postgres::Error) -> bool {
@@ -92,7 +101,7 @@ fn is_transient(error: &tokio_postgres::Error) -> bool {
 }
 
 /// The reason with its cause: tokio-postgres's own text stops at "db error".
-fn describe(error: &tokio_postgres::Error) -> String {
+pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), error.source()) {
         (Some(db), _) => {
             let hint = db.hint().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod backfill_command;
+mod backfills;
 mod catalog;
 mod commands;
 mod continuity;

@@ -3,6 +3,7 @@
 //! It asks what `run` asks, by the same functions, and says what is wrong in the same words; but it goes on after the
 //! first thing that is wrong, and changes nothing.
 
+mod control_schema;
 mod kafka;
 mod publication;
 mod registry;
@@ -109,6 +110,7 @@ impl Look<'_> {
         self.topics(&source).await;
         let identity = if server.may_replicate { self.identity().await } else { None };
         self.slot(&server, slot, identity.as_ref());
+        self.control_schema(&control, &server).await?;
         Ok(())
     }
 
@@ -123,6 +125,10 @@ impl Look<'_> {
 
     fn ok(&mut self, what: &str, message: impl Into<String>) {
         self.findings.push(Finding::ok(self.subject(what), message));
+    }
+
+    fn note(&mut self, what: &str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.findings.push(Finding::note(self.subject(what), message, remedy));
     }
 
     fn warning(&mut self, what: &str, message: impl Into<String>, remedy: impl Into<String>) {
