@@ -178,7 +178,7 @@ impl Intake {
     /// Whether the batch has to go now. At a commit it goes sooner: only a batch that ends between two transactions
     /// lets Kafka's end, and one that carries the end of a transaction begun in an earlier batch is waited for.
     fn is_full(&self) -> bool {
-        let bytes = self.batch.byte_len();
+        let bytes = self.batch.weight();
         match self.assembler.is_between_transactions() {
             true => bytes >= BATCH_BYTES || self.within,
             false => bytes >= BATCH_BYTES_WITHIN,
