@@ -12,3 +12,4 @@ mod partitioner;
 mod replication;
 mod streaming;
 mod support;
+mod truncate;
