@@ -39,9 +39,6 @@ pub enum AssembleError {
     /// A value or a key can't be encoded.
     #[error("table {table}, key {key}: {source}")]
     Encode { table: String, key: String, source: Box<EncodeError> },
-    /// TRUNCATE of a captured table.
-    #[error("table {table} was truncated, which this version can't carry over: its topic still holds every row")]
-    Truncated { table: String },
     /// The stream isn't as the protocol says.
     #[error("the replication stream is out of order: {0}")]
     OutOfOrder(&'static str),
@@ -51,12 +48,25 @@ pub enum AssembleError {
 }
 
 /// What the intake has to do after a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Go on.
     Done,
     /// The message is a Relation: look it up, then call [`Assembler::announce`].
     Announce,
+    /// The message is a Truncate: write a tombstone for every key that lives in the tables' topics, then call
+    /// [`Assembler::truncated`].
+    Truncate(Vec<Truncated>),
+}
+
+/// A captured table that a source transaction empties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncated {
+    /// `schema.table`, as SQL writes it.
+    pub table: String,
+    pub topic: TopicId,
+    /// Of the tombstones: when the source transaction committed.
+    pub timestamp: i64,
 }
 
 /// Where in the stream the assembler is.
@@ -165,7 +175,7 @@ impl Assembler {
             Message::Begin(begin) => self.begin(begin)?,
             Message::Commit(commit) => self.commit(commit.end_lsn, batch)?,
             Message::Relation(_) => return Ok(Step::Announce),
-            Message::Truncate { relations, .. } => self.truncate(relations)?,
+            Message::Truncate { relations, .. } => return self.truncate(relations),
             Message::Origin { .. } | Message::Type { .. } | Message::Logical { .. } => {}
         }
         if let Some(mark) = noted_from {
@@ -225,18 +235,43 @@ impl Assembler {
         }
     }
 
-    fn truncate(&mut self, relations: &[u32]) -> Result<(), AssembleError> {
-        let Place::In { seen, skip, .. } = &mut self.place else { return Ok(()) };
-        *seen += 1;
-        if *seen > *skip {
-            self.position.ordinal = *seen;
-        }
+    /// A TRUNCATE is one change, whatever it empties. It counts as in only when its last tombstone is in a batch
+    /// ([`truncated`](Self::truncated)): whoever goes on from a position amid them has to write all of them anew.
+    fn truncate(&mut self, relations: &[u32]) -> Result<Step, AssembleError> {
+        let timestamp = match &mut self.place {
+            Place::Between => return Err(AssembleError::OutOfOrder("a change outside a transaction")),
+            Place::AlreadyIn => return Ok(Step::Done),
+            Place::In { timestamp, seen, skip } => {
+                *seen += 1;
+                if *seen <= *skip {
+                    return Ok(Step::Done);
+                }
+                *timestamp
+            }
+        };
+        let mut emptied = Vec::new();
         for relation in relations {
-            if let Some(Route::Topic(route)) = self.routes.get(relation) {
-                return Err(AssembleError::Truncated { table: route.table.clone() });
+            match self.routes.get(relation) {
+                Some(Route::Topic(route)) => {
+                    self.desk.truncated(route.topic);
+                    emptied.push(Truncated { table: route.table.clone(), topic: route.topic, timestamp });
+                }
+                Some(Route::Nowhere) => {}
+                None => return Err(AssembleError::UnknownRelation(*relation)),
             }
         }
-        Ok(())
+        if emptied.is_empty() {
+            self.truncated();
+            return Ok(Step::Done);
+        }
+        Ok(Step::Truncate(emptied))
+    }
+
+    /// Says that the tombstones of the last Truncate are in this batch or an earlier one.
+    pub fn truncated(&mut self) {
+        if let Place::In { seen, .. } = self.place {
+            self.position.ordinal = seen;
+        }
     }
 
     /// Ends the batch where the stream is now, be it within a transaction.
@@ -244,6 +279,20 @@ impl Assembler {
         batch.end = self.position;
         batch.at_boundary = self.is_between_transactions();
         self.boundary = None;
+    }
+
+    /// Whether the batch holds the end of a whole transaction.
+    pub fn has_boundary(&self) -> bool {
+        self.boundary.is_some()
+    }
+
+    /// Ends the batch at the last whole transaction in it and moves what follows to `rest`. Without one, everything
+    /// stays.
+    pub fn split_at_boundary(&mut self, batch: &mut Batch, rest: &mut Batch) {
+        let Some((mark, position)) = self.boundary.take() else { return };
+        batch.move_after(mark, rest);
+        batch.end = position;
+        batch.at_boundary = true;
     }
 
     /// Ends the batch at the last whole transaction in it and drops what follows; false if there is none.
@@ -314,7 +363,10 @@ impl TopicRoute {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::avro::Plan;
     use crate::pgoutput::Commit;
+    use crate::postgres::catalog::ReplicaIdentity;
+    use crate::relation::{Column, Kind, PgType, Shape};
 
     fn new(position: Position) -> Assembler {
         Assembler::new(position, Desk::new(Vec::new(), 0, 0, 0))
@@ -328,13 +380,31 @@ mod tests {
         Message::Commit(Commit { commit_lsn: Lsn(commit_lsn), end_lsn: Lsn(end_lsn), commit_time: 0 })
     }
 
-    fn truncate() -> Message<'static> {
-        Message::Truncate { relations: vec![1], cascade: false, restart_identity: false }
+    /// Of a table that isn't mapped, or, as relation 2, of one that is.
+    fn truncate(relation: u32) -> Message<'static> {
+        Message::Truncate { relations: vec![relation], cascade: false, restart_identity: false }
+    }
+
+    /// The route of a table with one column, its key.
+    fn route(table: &str) -> Route {
+        let pg_type = PgType { oid: 23, typmod: -1, name: "integer".into(), kind: Kind::Int4 };
+        let shape = Shape {
+            oid: 2,
+            schema: "public".into(),
+            name: table.into(),
+            replica_identity: ReplicaIdentity::Default,
+            columns: vec![Column { name: "id".into(), pg_type, captured: true, in_key: true }],
+            key: vec![0],
+        };
+        let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
+        Route::Topic(Box::new(TopicRoute { table: shape.sql_name(), topic: TopicId(5), encoder }))
     }
 
     /// An assembler at the position that has been given these messages.
     fn after(position: Position, messages: &[Message<'_>]) -> (Assembler, Batch) {
         let (mut assembler, mut batch) = (new(position), Batch::default());
+        assembler.announce(1, Route::Nowhere);
+        assembler.announce(2, route("users"));
         for message in messages {
             assembler.message(message, &mut batch).unwrap();
         }
@@ -376,25 +446,65 @@ mod tests {
 
     #[test]
     fn a_batch_that_ends_within_a_transaction_has_the_bound_before_it_and_the_count_of_its_changes() {
-        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200), truncate(), truncate()]);
+        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200), truncate(1), truncate(1)]);
         assembler.seal(&mut batch);
         assert_eq!((batch.end, batch.at_boundary), (Position { lsn: Lsn(100), ordinal: 2 }, false));
     }
 
     #[test]
     fn a_batch_that_is_sealed_at_the_boundary_ends_at_the_last_whole_transaction() {
-        let messages = [begin(100), commit(100, 140), begin(200), truncate()];
+        let messages = [begin(100), commit(100, 140), begin(200), truncate(1)];
         let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &messages);
         assert!(assembler.seal_at_boundary(&mut batch));
         assert_eq!((batch.end, batch.at_boundary), (Position::between(Lsn(140)), true));
-        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200), truncate()]);
+        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200), truncate(1)]);
         assert!(!assembler.seal_at_boundary(&mut batch));
+    }
+
+    #[test]
+    fn a_truncate_counts_as_in_only_once_its_tombstones_are() {
+        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200), truncate(1)]);
+        let step = assembler.message(&truncate(2), &mut batch).unwrap();
+        let timestamp = POSTGRES_EPOCH_MS;
+        let users = Truncated { table: "public.users".into(), topic: TopicId(5), timestamp };
+        assert_eq!(step, Step::Truncate(vec![users]));
+        assembler.seal(&mut batch);
+        assert_eq!(batch.end, Position { lsn: Lsn(100), ordinal: 1 });
+        assembler.truncated();
+        assembler.seal(&mut batch);
+        assert_eq!(batch.end, Position { lsn: Lsn(100), ordinal: 2 });
+    }
+
+    #[test]
+    fn a_truncate_that_is_in_already_empties_nothing() {
+        let split = Position { lsn: Lsn(100), ordinal: 1 };
+        let (mut assembler, mut batch) = after(split, &[begin(60)]);
+        assert_eq!(assembler.message(&truncate(2), &mut batch).unwrap(), Step::Done);
+        let (mut assembler, mut batch) = after(split, &[begin(200)]);
+        assert_eq!(assembler.message(&truncate(2), &mut batch).unwrap(), Step::Done);
+        assert!(matches!(assembler.message(&truncate(2), &mut batch), Ok(Step::Truncate(_))));
+    }
+
+    #[test]
+    fn a_batch_is_split_where_its_last_whole_transaction_ends() {
+        let messages = [begin(100), commit(100, 140), begin(200), truncate(1)];
+        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &messages);
+        let mut rest = Batch::default();
+        batch.tombstone(TopicId(5), 0, b"of the second");
+        assert!(assembler.has_boundary());
+        assembler.split_at_boundary(&mut batch, &mut rest);
+        assert_eq!((batch.end, batch.at_boundary, batch.len()), (Position::between(Lsn(140)), true, 0));
+        assert_eq!((batch.transactions, rest.transactions, rest.len()), (1, 0, 1));
+        assembler.seal(&mut rest);
+        assert_eq!((rest.end, rest.at_boundary), (Position { lsn: Lsn(140), ordinal: 1 }, false));
+        assert!(!assembler.has_boundary());
     }
 
     #[test]
     fn what_comes_out_of_order_is_an_error() {
         let mut assembler = new(Position::default());
         assert!(assembler.message(&commit(1, 2), &mut Batch::default()).is_err());
+        assert!(assembler.message(&truncate(2), &mut Batch::default()).is_err());
         assembler.message(&begin(10), &mut Batch::default()).unwrap();
         assert!(assembler.message(&begin(20), &mut Batch::default()).is_err());
     }

@@ -98,9 +98,6 @@ impl Fault {
             }
             Fault::Replication(error) => sqlstate_remedy(error.sqlstate()?, connector),
             Fault::Control(error) => sqlstate_remedy(error.sqlstate()?, connector),
-            Fault::Assemble(AssembleError::Truncated { table }) => Some(format!(
-                "start over: `tablecast teardown {connector}`, delete the topic of {table}, and run again"
-            )),
             Fault::Assemble(AssembleError::Encode { table, source, .. })
                 if matches!(**source, EncodeError::UnchangedToast { .. }) =>
             {

@@ -36,7 +36,7 @@ const MERGE_WAIT: Duration = Duration::from_millis(2);
 /// How long to wait for data while rows are due, but there is no empty batch to take in exchange.
 const HELD_WAIT: Duration = Duration::from_millis(1);
 /// How long to wait between two ticks.
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 /// How often Postgres, asking for an answer, makes an idle connector store its position out of turn. In a fast
 /// shutdown Postgres asks and asks, and ends only when all that it has sent is acknowledged.
 const URGENT_INTERVAL: Duration = Duration::from_millis(200);
@@ -52,10 +52,10 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 /// The reading end of a connector.
 pub struct Intake {
     stream: ReplicationStream,
-    assembler: Assembler,
-    sink: Sink,
-    batch: Batch,
-    state: Arc<State>,
+    pub(super) assembler: Assembler,
+    pub(super) sink: Sink,
+    pub(super) batch: Batch,
+    pub(super) state: Arc<State>,
     acknowledger: Acknowledger,
     shutdown: Shutdown,
     /// Postgres waits for an answer to this place.
@@ -66,7 +66,7 @@ pub struct Intake {
     /// Records in the batches that were handed over.
     handed_rows: usize,
     /// The last batch that was handed over ended within a transaction.
-    within: bool,
+    pub(super) within: bool,
     /// How long nothing has come while the intake was reading.
     silence: Duration,
     pace: Pace,
@@ -131,7 +131,7 @@ impl Intake {
     }
 
     /// What is done again and again, whatever else is waited for.
-    fn tick(&mut self) -> Result<(), Fault> {
+    pub(super) fn tick(&mut self) -> Result<(), Fault> {
         if self.shutdown.is_requested() {
             return Err(Fault::Interrupted);
         }
@@ -150,9 +150,13 @@ impl Intake {
             match frame {
                 Frame::XLogData { data, .. } => {
                     let message = pgoutput::decode(data)?;
-                    if self.assembler.message(&message, &mut self.batch)? == Step::Announce {
-                        let announcement = data.to_vec();
-                        self.announce(relations, &announcement)?;
+                    match self.assembler.message(&message, &mut self.batch)? {
+                        Step::Done => {}
+                        Step::Announce => {
+                            let announcement = data.to_vec();
+                            self.announce(relations, &announcement)?;
+                        }
+                        Step::Truncate(tables) => self.truncate(&tables)?,
                     }
                     if self.is_full() {
                         self.hand_over()?;
@@ -191,8 +195,8 @@ impl Intake {
 
     /// Whether the batch has to go now. At a commit it goes sooner: only a batch that ends between two transactions
     /// lets Kafka's end, and one that carries the end of a transaction begun in an earlier batch is waited for.
-    fn is_full(&self) -> bool {
-        let bytes = self.batch.byte_len();
+    pub(super) fn is_full(&self) -> bool {
+        let bytes = self.batch.weight();
         match self.assembler.is_between_transactions() {
             true => bytes >= BATCH_BYTES || self.within,
             false => bytes >= BATCH_BYTES_WITHIN,
@@ -200,10 +204,16 @@ impl Intake {
     }
 
     /// Hands the batch over, and waits for an empty one.
-    fn hand_over(&mut self) -> Result<(), Fault> {
+    pub(super) fn hand_over(&mut self) -> Result<(), Fault> {
+        let empty = self.empty_batch()?;
+        Ok(self.replace_batch(empty)?)
+    }
+
+    /// Waits for an empty batch.
+    pub(super) fn empty_batch(&mut self) -> Result<Batch, Fault> {
         loop {
             if let Some(empty) = self.sink.empty_batch(TICK)? {
-                return Ok(self.replace_batch(empty)?);
+                return Ok(empty);
             }
             self.tick()?;
         }
@@ -212,19 +222,20 @@ impl Intake {
     fn replace_batch(&mut self, mut empty: Batch) -> Result<(), Ended> {
         empty.topics = Arc::clone(&self.batch.topics);
         let mut full = std::mem::replace(&mut self.batch, empty);
-        self.handed_rows += full.len();
-        self.pace.handed_over();
         self.assembler.seal(&mut full);
         self.send(full)
     }
 
-    fn send(&mut self, batch: Batch) -> Result<(), Ended> {
-        self.within = !batch.at_boundary;
-        if batch.at_boundary {
-            self.handed = batch.end.lsn;
+    /// Hands a batch over whose end is set.
+    pub(super) fn send(&mut self, full: Batch) -> Result<(), Ended> {
+        self.handed_rows += full.len();
+        self.pace.handed_over();
+        self.within = !full.at_boundary;
+        if full.at_boundary {
+            self.handed = full.end.lsn;
             self.handed_at = Instant::now();
         }
-        self.sink.send(batch)
+        self.sink.send(full)
     }
 
     /// Merges what was read of the tables, as far as the stream has come to it: between two transactions, behind all

@@ -6,8 +6,8 @@
 //! [`supervisor`] starts runs, again and again: there is one way to recover, and it is the way to start.
 //!
 //! Two threads carry the rows: the intake reads, decodes and encodes; the Kafka sink writes and commits. Neither ever
-//! waits for a lookup of its own: the catalog and the registry are asked by tasks beside them, while the intake goes on
-//! answering Postgres.
+//! waits for a lookup of its own: the catalog and the registry are asked by tasks beside them, and a topic that a
+//! TRUNCATE empties is read by a thread beside (`truncate`), while the intake goes on answering Postgres.
 
 mod acknowledger;
 mod assembler;
@@ -24,6 +24,7 @@ pub mod source;
 mod start;
 pub mod state;
 pub mod supervisor;
+mod truncate;
 
 pub use continuity::{Gap, Slot};
 pub use fault::Fault;

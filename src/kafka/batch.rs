@@ -24,6 +24,9 @@ pub trait Home: Send + Sync + std::fmt::Debug {
 
 /// The topic of a record that was dropped from its batch.
 const NO_TOPIC: TopicId = TopicId(u32::MAX);
+/// A record weighs so many bytes at least: its entry here and librdkafka's message take more than that, and the key of a
+/// tombstone may take ten.
+const RECORD_BYTES_MIN: usize = 100;
 /// The value's length that stands for a tombstone.
 const TOMBSTONE: u32 = u32::MAX;
 
@@ -102,6 +105,11 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// How much it counts against the bounds on memory, in bytes.
+    pub fn weight(&self) -> usize {
+        self.bytes.len().max(self.entries.len() * RECORD_BYTES_MIN)
+    }
+
     /// Begins a record: encode the key into it, then its value, or a tombstone, ends it. A writer that is dropped before
     /// that leaves no trace.
     pub fn record(&mut self, topic: TopicId, timestamp: i64) -> RecordWriter<'_> {
@@ -154,6 +162,13 @@ impl Batch {
     /// Where the records end now; [`truncate`](Self::truncate) comes back to it.
     pub fn mark(&self) -> Mark {
         Mark { bytes: self.bytes.len(), entries: self.entries.len() }
+    }
+
+    /// Moves the records that came after `mark` to the end of `rest`.
+    pub fn move_after(&mut self, mark: Mark, rest: &mut Batch) {
+        rest.bytes.extend_from_slice(&self.bytes[mark.bytes..]);
+        rest.entries.extend_from_slice(&self.entries[mark.entries..]);
+        self.truncate(mark);
     }
 
     /// Drops the records that came after `mark`.
@@ -284,6 +299,16 @@ mod tests {
     }
 
     #[test]
+    fn many_short_records_weigh_more_than_their_bytes() {
+        let mut batch = Batch::default();
+        put(&mut batch, b"a", None);
+        put(&mut batch, b"b", None);
+        assert_eq!(batch.weight(), 200);
+        put(&mut batch, b"c", Some(&[0; 1_000]));
+        assert_eq!(batch.weight(), batch.byte_len());
+    }
+
+    #[test]
     fn truncating_drops_what_came_after_the_mark() {
         let mut batch = Batch::default();
         put(&mut batch, b"a", Some(b"one"));
@@ -291,5 +316,17 @@ mod tests {
         put(&mut batch, b"b", None);
         batch.truncate(mark);
         assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..]))]);
+    }
+
+    #[test]
+    fn what_came_after_the_mark_can_go_to_another_batch() {
+        let (mut batch, mut rest) = (Batch::default(), Batch::default());
+        put(&mut batch, b"a", Some(b"one"));
+        let mark = batch.mark();
+        put(&mut batch, b"b", None);
+        put(&mut batch, b"c", Some(b"three"));
+        batch.move_after(mark, &mut rest);
+        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..]))]);
+        assert_eq!(content(&rest), [(&b"b"[..], None), (b"c", Some(&b"three"[..]))]);
     }
 }

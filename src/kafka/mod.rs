@@ -2,13 +2,15 @@
 //!
 //! [`Batch`] is what the stage takes: encoded records of consecutive source transactions. [`Sink`] writes batches,
 //! each Kafka transaction ending between two source transactions, with the position that follows the records in the
-//! same transaction. [`topics`] sees to the topics, [`positions`] to what is stored, [`reader`] reads topics back.
+//! same transaction. [`topics`] sees to the topics, [`positions`] to what is stored, [`reader`] reads topics back,
+//! [`keys`] finds the keys that live in one.
 
 mod batch;
 mod client;
 mod error;
 mod producer;
 
+pub mod keys;
 pub mod positions;
 pub mod progress;
 pub mod reader;

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
@@ -18,9 +19,9 @@ use super::error::KafkaFault;
 /// How long a request for metadata may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long nothing may come before the end of the topic.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one poll may wait.
-const POLL: Duration = Duration::from_millis(100);
+pub(super) const POLL: Duration = Duration::from_millis(100);
 /// A topic that was created a moment ago may not be known to every broker yet, nor have a leader.
 const NEW_TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait before asking again whether a transaction has been settled.
@@ -51,7 +52,15 @@ pub fn wait_until_settled(connection: &Connection, topic: &str) -> Result<(), Ka
 }
 
 fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<BaseConsumer<Context>, KafkaFault> {
-    let config = connection.reader_config(&[
+    make(config(connection, isolation), topic)
+}
+
+pub(super) fn make(config: ClientConfig, topic: &str) -> Result<BaseConsumer<Context>, KafkaFault> {
+    config.create_with_context(Context::default()).map_err(KafkaFault::call(format!("reading topic {topic:?}")))
+}
+
+pub(super) fn config(connection: &Connection, isolation: &str) -> ClientConfig {
+    connection.reader_config(&[
         ("group.id", "tablecast-reader"),
         ("enable.auto.commit", "false"),
         ("enable.partition.eof", "true"),
@@ -61,8 +70,9 @@ fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<Bas
         ("fetch.error.backoff.ms", "20"),
         ("reconnect.backoff.ms", "20"),
         ("queued.max.messages.kbytes", "4096"),
-    ]);
-    config.create_with_context(Context::default()).map_err(KafkaFault::call(format!("reading topic {topic:?}")))
+        // A full queue is empty again in milliseconds; librdkafka would look at it a second later.
+        ("fetch.queue.backoff.ms", "5"),
+    ])
 }
 
 /// The same of a topic that may have been created a moment ago.
@@ -78,7 +88,7 @@ fn partitions_of_new(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Ve
     }
 }
 
-fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Vec<i32>, KafkaFault> {
+pub(super) fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Vec<i32>, KafkaFault> {
     let doing = format!("reading topic {topic:?}");
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(KafkaFault::call(doing.clone()));
     let metadata = metadata.map_err(|fault| consumer.context().last_error.or(&doing, fault))?;
@@ -95,8 +105,13 @@ fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Vec<i32>,
 
 /// Where the partition ends for this consumer, by its isolation level.
 fn end(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> Result<i64, KafkaFault> {
+    Ok(bounds(consumer, topic, partition)?.1)
+}
+
+/// Where the partition begins, and where it ends for this consumer, by its isolation level.
+pub(super) fn bounds(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> Result<(i64, i64), KafkaFault> {
     let watermarks = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
-    Ok(watermarks.map_err(KafkaFault::call(format!("asking for the end of topic {topic:?}")))?.1)
+    watermarks.map_err(KafkaFault::call(format!("asking for the end of topic {topic:?}")))
 }
 
 /// A `read_committed` reader of one topic, all partitions, from the beginning.
@@ -186,7 +201,7 @@ pub fn is_empty(connection: &Connection, topic: &str) -> Result<bool, KafkaFault
 }
 
 /// What passes by itself is librdkafka's business; the rest is an error.
-fn raise(topic: &str, error: KafkaError) -> Result<(), KafkaFault> {
+pub(super) fn raise(topic: &str, error: KafkaError) -> Result<(), KafkaFault> {
     let fault = KafkaFault::Call { doing: format!("reading topic {topic:?}"), source: error };
     if fault.is_transient() { Ok(()) } else { Err(fault) }
 }

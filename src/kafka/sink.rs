@@ -10,9 +10,12 @@
 //! The thread does nothing but this, so a commit under way never holds up reading, decoding and encoding. Batches
 //! come through a bounded channel and go back emptied through another: that is the back-pressure, and the bound on
 //! memory.
+//!
+//! Whoever wants to read what was written asks for it to be *settled* ([`Sink::settle`]): the answer comes when every
+//! record before has arrived at the broker, and is committed if it is whole.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,8 +30,8 @@ use crate::position::Position;
 const BATCHES: usize = 4;
 /// A batch's buffer is cut down to this after a large value had made it grow.
 const KEEP_BATCH_BYTES: usize = 4 << 20;
-/// At most so many bytes of records wait for the broker, whatever the size of a transaction (P5), but for a single
-/// batch. Waiting until all of them have arrived costs a round trip, which is little against what they hold.
+/// At most so much of records, by their weight, waits for the broker, whatever the size of a transaction (P5), but for a
+/// single batch. Waiting until all of them have arrived costs a round trip, which is little against what they hold.
 const WINDOW_BYTES: usize = 8 << 20;
 /// How long after a commit the next Kafka transaction begins at the earliest. A broker answers a commit before it has
 /// written the markers that end the transaction; whoever begins the next one sooner is told so
@@ -80,9 +83,16 @@ pub struct Committed {
 /// The way into the sink's thread.
 pub struct Sink {
     /// Bounded by how many batches there are; `None` once the sink has been asked to end.
-    batches: Option<Sender<Batch>>,
+    work: Option<Sender<Work>>,
     emptied: Receiver<Batch>,
     thread: JoinHandle<Result<(), KafkaFault>>,
+    connection: Connection,
+}
+
+/// What the sink's thread is given.
+enum Work {
+    Write(Batch),
+    Settle(SyncSender<()>),
 }
 
 /// A producer that has taken over the transactional id, and what was stored then.
@@ -130,7 +140,7 @@ impl Ready {
         stored: StoredPosition,
         observer: Arc<dyn SinkObserver>,
     ) -> std::io::Result<Sink> {
-        let (batches, incoming) = channel();
+        let (work, incoming) = channel();
         let (outgoing, emptied) = channel();
         for _ in 0..BATCHES {
             // The receiver is at hand: this can't fail.
@@ -152,7 +162,7 @@ impl Ready {
         };
         let name = format!("sink-{}", options.connector);
         let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&incoming))?;
-        Ok(Sink { batches: Some(batches), emptied, thread })
+        Ok(Sink { work: Some(work), emptied, thread, connection: options.connection })
     }
 }
 
@@ -164,7 +174,24 @@ pub struct Ended;
 impl Sink {
     /// Hands a batch over. Never blocks: back-pressure is the want of an empty batch.
     pub fn send(&self, batch: Batch) -> Result<(), Ended> {
-        self.batches.as_ref().ok_or(Ended)?.send(batch).map_err(|_| Ended)
+        self.give(Work::Write(batch))
+    }
+
+    /// Asks for all that was handed over to arrive at the broker, and to be committed if it ends between two source
+    /// transactions; the answer says that it has. Not to be asked again before the answer is there.
+    pub fn settle(&self) -> Result<Receiver<()>, Ended> {
+        let (answer, settled) = sync_channel(1);
+        self.give(Work::Settle(answer))?;
+        Ok(settled)
+    }
+
+    fn give(&self, work: Work) -> Result<(), Ended> {
+        self.work.as_ref().ok_or(Ended)?.send(work).map_err(|_| Ended)
+    }
+
+    /// How to reach the Kafka that it writes to.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// An empty batch to fill, waiting at most `wait`; `Ok(None)` if none came back in time.
@@ -178,7 +205,7 @@ impl Sink {
 
     /// Asks the sink to write what it has been handed, to commit what is whole, and to end.
     pub fn close(&mut self) {
-        self.batches = None;
+        self.work = None;
     }
 
     /// Whether the thread has ended.
@@ -226,7 +253,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, incoming: &Receiver<Batch>) -> Result<(), KafkaFault> {
+    fn run(mut self, incoming: &Receiver<Work>) -> Result<(), KafkaFault> {
         let done = self.write_until_closed(incoming);
         if self.open.is_some() {
             self.producer.abort(ABORT_LIMIT);
@@ -234,11 +261,11 @@ impl Worker {
         done
     }
 
-    fn write_until_closed(&mut self, incoming: &Receiver<Batch>) -> Result<(), KafkaFault> {
+    fn write_until_closed(&mut self, incoming: &Receiver<Work>) -> Result<(), KafkaFault> {
         loop {
             let more = match incoming.try_recv() {
-                Ok(batch) => {
-                    self.write(batch)?;
+                Ok(work) => {
+                    self.take(work)?;
                     true
                 }
                 Err(TryRecvError::Empty) => false,
@@ -250,7 +277,7 @@ impl Worker {
             } else if !more {
                 // The next look at the channel sees it, if it has been closed.
                 match incoming.recv_timeout(IDLE_POLL) {
-                    Ok(batch) => self.write(batch)?,
+                    Ok(work) => self.take(work)?,
                     Err(_) => self.producer.poll()?,
                 }
             }
@@ -262,6 +289,27 @@ impl Worker {
             Some(open) if open.at_boundary => self.commit(Instant::now()),
             _ => Ok(()),
         }
+    }
+
+    fn take(&mut self, work: Work) -> Result<(), KafkaFault> {
+        match work {
+            Work::Write(batch) => self.write(batch),
+            Work::Settle(answer) => {
+                match &self.open {
+                    Some(open) if open.at_boundary => self.commit(Instant::now())?,
+                    _ => self.drain()?,
+                }
+                // Nobody waits for it any more when the encoder has ended.
+                let _ = answer.send(());
+                Ok(())
+            }
+        }
+    }
+
+    fn drain(&mut self) -> Result<(), KafkaFault> {
+        self.producer.drain()?;
+        self.window = 0;
+        Ok(())
     }
 
     fn write(&mut self, mut batch: Batch) -> Result<(), KafkaFault> {
@@ -277,10 +325,9 @@ impl Worker {
             self.producer.send(topic, record.key, record.value, Some(record.timestamp))?;
         }
         self.producer.poll()?;
-        self.window += batch.byte_len();
+        self.window += batch.weight();
         if self.window >= WINDOW_BYTES {
-            self.producer.drain()?;
-            self.window = 0;
+            self.drain()?;
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.end = batch.end;

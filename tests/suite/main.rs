@@ -15,3 +15,4 @@ mod replication;
 mod snapshots;
 mod streaming;
 mod support;
+mod truncate;

@@ -65,16 +65,6 @@ fn an_unchanged_toasted_value_that_is_not_in_the_wal_stops_the_connector_and_is_
 }
 
 #[test]
-fn truncate_stops_the_connector_with_the_tables_name() {
-    let connector = Connector::of("CREATE TABLE t (id int PRIMARY KEY)");
-    let daemon = connector.start_streaming();
-    connector.database.execute("INSERT INTO t VALUES (1); TRUNCATE t");
-    let (status, log) = daemon.wait();
-    assert_eq!(status.code(), Some(1));
-    assert!(log.contains("was truncated"), "{log}");
-}
-
-#[test]
 fn excluded_columns_stay_out_and_columns_set_to_string_are_text() {
     let connector = Connector::configured(
         "CREATE TABLE t (id int PRIMARY KEY, secret text, amount numeric(10, 2))",

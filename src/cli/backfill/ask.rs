@@ -5,6 +5,7 @@ use crate::cli::exit::Failure;
 use crate::cli::look;
 use crate::cli::progress::TableProgress;
 use crate::config::{Connector, TablePattern};
+use crate::connector::publication;
 use crate::connector::source::{self, Table};
 use crate::postgres::backfills::{ConditionError, Request};
 use crate::postgres::control::Control;
@@ -40,7 +41,7 @@ pub(super) async fn request(
     let failure = |error| failure(error, connector);
     let (mut source, _) = source::find(control, connector).await.map_err(failure)?;
     if let Some(publication) = control.publication(&connector.publication).await.map_err(failure)? {
-        source.leave_out_unpublished(&publication);
+        source.tables.retain(|table| publication::has(&publication, table));
     }
     let tables = look::wanted(connector, &source, wanted)?;
     if let Some(condition) = condition {

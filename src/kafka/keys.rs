@@ -1,0 +1,266 @@
+//! The keys that live in a topic: found by reading it, in bounded memory.
+//!
+//! [`live`] gives every key whose newest record, when it is called, is not a tombstone. It may give a key more than once,
+//! and a dead one now and then, but it leaves no live one out:
+//!
+//! - Below the last stable offset a `read_committed` reader sees just what counts. From there on lie records of
+//!   transactions that are still open, such as the one that asks; `read_uncommitted` shows them, and nobody can tell yet
+//!   which of them will be aborted. So a tombstone there proves nothing, and every key there counts as live.
+//! - Both ends are fixed before the first key is given. What is written meanwhile, as tombstones for these very keys are,
+//!   is not read.
+//! - Keys gather in a window, each with whether its newest record so far is a row; when the window is full, those that are
+//!   rows are given, and it is emptied. The newest record of a live key falls into some window, as the last of that key,
+//!   and is a row: the key is given when that window ends.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::client::{Connection, Context};
+use super::error::KafkaFault;
+use super::reader::{self, POLL, STALL_TIMEOUT, bounds, partitions, raise};
+
+/// How much memory a window takes.
+const WINDOW_BYTES: usize = 8 << 20;
+/// What a key in a window takes beside its bytes.
+const ENTRY_BYTES: usize = 64;
+/// Keys are given in portions of about this size.
+const PORTION_BYTES: usize = 64 << 10;
+/// After so many records it is told how far the reading is.
+const TELL_EVERY: u64 = 4096;
+
+/// What [`live`] tells while it reads.
+#[derive(Debug)]
+pub enum Found {
+    /// So many records have been read.
+    Records(u64),
+    /// These keys live.
+    Keys(Vec<Box<[u8]>>),
+}
+
+/// Gives the keys that live in the topic now, until `tell` returns false. Blocks.
+pub fn live(connection: &Connection, topic: &str, tell: impl FnMut(Found) -> bool) -> Result<(), KafkaFault> {
+    let committed = consumer(connection, topic, "read_committed")?;
+    let all = consumer(connection, topic, "read_uncommitted")?;
+    let (mut stable, mut open) = (Vec::new(), Vec::new());
+    for partition in partitions(&committed, topic)? {
+        let (start, stable_end) = bounds(&committed, topic, partition)?;
+        // Asked for last: it is the end of all that had arrived when this function was called, and of the stable part.
+        let (_, end) = bounds(&all, topic, partition)?;
+        stable.push(Range { partition, start, end: stable_end });
+        open.push(Range { partition, start: stable_end, end });
+    }
+    let mut search = Search { topic, window: Window::new(WINDOW_BYTES), records: 0, tell };
+    if search.read(&committed, stable, |is_row| is_row)? && search.read(&all, open, |_| true)? {
+        search.end_window();
+    }
+    Ok(())
+}
+
+fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<BaseConsumer<Context>, KafkaFault> {
+    let mut config = reader::config(connection, isolation);
+    // A partition's beginning may move on while it is read; nothing may be left out for that.
+    config.set("auto.offset.reset", "earliest");
+    // One answer of a broker, as it comes, compressed: of one partition, and of all.
+    config.set("fetch.message.max.bytes", "262144");
+    config.set("fetch.max.bytes", "2097152");
+    reader::make(config, topic)
+}
+
+/// The records of a partition from `start` on and before `end`.
+struct Range {
+    partition: i32,
+    start: i64,
+    end: i64,
+}
+
+struct Search<'t, T> {
+    topic: &'t str,
+    window: Window,
+    records: u64,
+    tell: T,
+}
+
+impl<T: FnMut(Found) -> bool> Search<'_, T> {
+    /// Reads the ranges; `lives` says whether a key does by its newest record, given whether that is a row. False if
+    /// nobody listens any more.
+    fn read(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        mut unfinished: Vec<Range>,
+        lives: impl Fn(bool) -> bool,
+    ) -> Result<bool, KafkaFault> {
+        let topic = self.topic;
+        let doing = || format!("reading topic {topic:?} for its keys");
+        unfinished.retain(|range| range.start < range.end);
+        let mut assignment = TopicPartitionList::new();
+        for range in &unfinished {
+            let added = assignment.add_partition_offset(topic, range.partition, Offset::Offset(range.start));
+            added.map_err(KafkaFault::call(doing()))?;
+        }
+        consumer.assign(&assignment).map_err(KafkaFault::call(doing()))?;
+        let mut moved = Instant::now();
+        while !unfinished.is_empty() {
+            match consumer.poll(POLL) {
+                None if moved.elapsed() > STALL_TIMEOUT => {
+                    let last = consumer.context().last_error.in_words();
+                    return Err(KafkaFault::Stalled { doing: doing(), seconds: STALL_TIMEOUT.as_secs(), last });
+                }
+                None => {
+                    if !(self.tell)(Found::Records(self.records)) {
+                        return Ok(false);
+                    }
+                }
+                Some(Ok(message)) => {
+                    let (partition, offset) = (message.partition(), message.offset());
+                    let Some(at) = unfinished.iter().position(|range| range.partition == partition) else { continue };
+                    let end = unfinished[at].end;
+                    if offset + 1 >= end {
+                        unfinished.swap_remove(at);
+                    }
+                    if offset < end && !self.note(message.key(), lives(message.payload().is_some())) {
+                        return Ok(false);
+                    }
+                    // Only now: whoever listens may have taken its time.
+                    moved = Instant::now();
+                }
+                // The last places before the end may hold no record, but the mark of a transaction's end.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    unfinished.retain(|range| range.partition != partition);
+                }
+                Some(Err(error)) => raise(topic, error)?,
+            }
+        }
+        // It would go on fetching what nobody asks for.
+        consumer.unassign().map_err(KafkaFault::call(doing()))?;
+        Ok(true)
+    }
+
+    fn note(&mut self, key: Option<&[u8]>, lives: bool) -> bool {
+        self.records += 1;
+        if let Some(key) = key {
+            self.window.note(key, lives);
+        }
+        if self.window.is_full() && !self.end_window() {
+            return false;
+        }
+        !self.records.is_multiple_of(TELL_EVERY) || (self.tell)(Found::Records(self.records))
+    }
+
+    /// Gives the window's live keys, and empties it; false if nobody listens any more.
+    fn end_window(&mut self) -> bool {
+        let (mut portion, mut bytes) = (Vec::new(), 0);
+        for key in self.window.take_live() {
+            bytes += key.len() + ENTRY_BYTES;
+            portion.push(key);
+            if bytes >= PORTION_BYTES {
+                bytes = 0;
+                if !(self.tell)(Found::Keys(std::mem::take(&mut portion))) {
+                    return false;
+                }
+            }
+        }
+        portion.is_empty() || (self.tell)(Found::Keys(portion))
+    }
+}
+
+/// Keys, each with whether it lives by its newest record so far.
+struct Window {
+    keys: HashMap<Box<[u8]>, bool>,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Window {
+    fn new(max_bytes: usize) -> Self {
+        Self { keys: HashMap::new(), bytes: 0, max_bytes }
+    }
+
+    fn note(&mut self, key: &[u8], lives: bool) {
+        if let Some(known) = self.keys.get_mut(key) {
+            *known = lives;
+        } else {
+            self.keys.insert(key.into(), lives);
+            self.bytes += key.len() + ENTRY_BYTES;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= self.max_bytes
+    }
+
+    fn take_live(&mut self) -> impl Iterator<Item = Box<[u8]>> {
+        self.bytes = 0;
+        self.keys.drain().filter_map(|(key, lives)| lives.then_some(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The keys that a search in windows of so many keys gives for these records, and in how many portions.
+    fn found(records: &[(u8, bool)], window_keys: usize) -> (Vec<u8>, usize) {
+        let (mut keys, mut portions) = (Vec::new(), 0);
+        let mut search = Search {
+            topic: "t",
+            window: Window::new(window_keys * (1 + ENTRY_BYTES)),
+            records: 0,
+            tell: |found| {
+                if let Found::Keys(portion) = found {
+                    keys.extend(portion.iter().map(|key| key[0]));
+                    portions += 1;
+                }
+                true
+            },
+        };
+        for (key, lives) in records {
+            assert!(search.note(Some(&[*key]), *lives));
+        }
+        assert!(search.end_window());
+        (keys, portions)
+    }
+
+    #[test]
+    fn a_key_is_given_once_a_window_and_not_at_all_if_its_newest_record_is_a_tombstone() {
+        assert_eq!(found(&[(1, true), (1, true), (2, true), (2, false), (3, false)], 10).0, [1]);
+        assert_eq!(found(&[(1, true), (1, false), (1, true)], 10).0, [1]);
+    }
+
+    #[test]
+    fn many_keys_come_in_portions() {
+        let records: Vec<_> = (0..=255).map(|key| (key, true)).collect();
+        assert_eq!(found(&records, 1_000).1, 1);
+        assert_eq!(found(&records, 16).1, 16);
+    }
+
+    #[test]
+    fn a_search_that_nobody_listens_to_ends() {
+        let mut search = Search { topic: "t", window: Window::new(1), records: 0, tell: |_| false };
+        assert!(!search.note(Some(b"k"), true));
+    }
+
+    proptest! {
+        #[test]
+        fn every_live_key_is_given_whatever_the_window(
+            records in prop::collection::vec((0..20_u8, any::<bool>()), 0..200),
+            window_keys in 1..30_usize,
+        ) {
+            let newest: HashMap<u8, bool> = records.iter().copied().collect();
+            let live: BTreeSet<u8> = newest.iter().filter(|(_, lives)| **lives).map(|(key, _)| *key).collect();
+            let given: BTreeSet<u8> = found(&records, window_keys).0.into_iter().collect();
+            prop_assert!(given.is_superset(&live), "{given:?} lacks some of {live:?}");
+            if window_keys > 20 {
+                prop_assert_eq!(given, live);
+            }
+        }
+    }
+}
