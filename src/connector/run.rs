@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::config::Host;
 
 use super::assembler::Assembler;
+use super::backfills::Backfills;
 use super::fault::Fault;
 use super::intake::Intake;
 use super::pace::Pace;
@@ -13,6 +14,7 @@ use super::readers::{self, Readers};
 use super::relations::Relations;
 use super::start::{Setting, Started, start};
 use super::state::Phase;
+use super::telling::Telling;
 use crate::avro::{Encoders, Registry};
 use crate::config::Connector;
 
@@ -42,6 +44,9 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
         Relations::new(connector.clone(), source.clone(), Arc::clone(&encoders), setting.runtime.clone());
     let assembler = Assembler::new(stored.position, Arc::clone(&desk));
     let sink = ready.start(options, stored, Arc::clone(&setting.state) as _)?;
+    setting.state.read_at(&desk);
+    let _telling = Telling::start(setting, &desk);
+    let _backfills = Backfills::start(setting, &source, &desk);
     setting.state.enter(Phase::Streaming);
     let state = Arc::clone(&setting.state);
     let pace = Pace::new(connector.batch_max_latency, look_away(connector), Instant::now());

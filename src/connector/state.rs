@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::kafka::positions::StoredPosition;
+use crate::kafka::positions::{BackfillProgress, SnapshotProgress, StoredPosition};
 use crate::kafka::sink::{Committed, SinkObserver};
 use crate::lsn::Lsn;
 use crate::position::Position;
+use crate::postgres::backfills::Progress;
+use crate::snapshot::{Desk, ReadingId, Report};
 
 /// What a connector is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,12 +79,23 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Since the daemon's start: source transactions.
     pub transactions: u64,
+    /// Tables that are being read beside the stream.
+    pub reading: Vec<ReadingStatus>,
 }
 
 /// The state that a connector's threads share.
 pub struct State {
     stored_lsn: AtomicU64,
     shown: Mutex<Snapshot>,
+    readings: Mutex<Readings>,
+}
+
+/// What of the tables is in Kafka.
+#[derive(Debug, Default)]
+struct Readings {
+    tables: BTreeMap<String, SnapshotProgress>,
+    backfills: BTreeMap<i64, BackfillProgress>,
+    desk: Weak<Desk>,
 }
 
 impl State {
@@ -97,17 +110,43 @@ impl State {
             records: 0,
             bytes: 0,
             transactions: 0,
+            reading: Vec::new(),
         };
-        Arc::new(Self { stored_lsn: AtomicU64::new(0), shown: Mutex::new(shown) })
+        Arc::new(Self { stored_lsn: AtomicU64::new(0), shown: Mutex::new(shown), readings: Mutex::default() })
     }
 
     fn shown(&self) -> MutexGuard<'_, Snapshot> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn readings(&self) -> MutexGuard<'_, Readings> {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The state now.
     pub fn snapshot(&self) -> Snapshot {
-        self.shown().clone()
+        Snapshot { reading: self.reports().into_iter().map(ReadingStatus::from).collect(), ..self.shown().clone() }
+    }
+
+    /// What is being read, and how far it is.
+    pub fn reports(&self) -> Vec<Report> {
+        let desk = self.readings().desk.upgrade();
+        desk.map(|desk| desk.reports()).unwrap_or_default()
+    }
+
+    /// The run's readers meet the stream here.
+    pub fn read_at(&self, desk: &Arc<Desk>) {
+        self.readings().desk = Arc::downgrade(desk);
+    }
+
+    /// How far the first rows of each table are in Kafka.
+    pub fn snapshots(&self) -> BTreeMap<String, SnapshotProgress> {
+        self.readings().tables.clone()
+    }
+
+    /// How far backfills are in Kafka.
+    pub fn backfills(&self) -> BTreeMap<i64, BackfillProgress> {
+        self.readings().backfills.clone()
     }
 
     /// Changes the phase.
@@ -132,6 +171,9 @@ impl State {
         shown.position = Some(stored.position);
         shown.commit_time = stored.commit_time;
         self.stored_lsn.store(stored.position.lsn.0, Ordering::Release);
+        let mut readings = self.readings();
+        readings.tables = snapshots_of(stored);
+        readings.backfills.clone_from(&stored.backfills);
     }
 
     /// What may be acknowledged to Postgres.
@@ -171,6 +213,21 @@ impl SinkObserver for State {
         }
     }
 
+    fn changed(&self, stored: &StoredPosition) {
+        let connector = self.shown().connector.clone();
+        let tables = snapshots_of(stored);
+        let mut readings = self.readings();
+        for (table, progress) in &tables {
+            if let (SnapshotProgress::Done, Some(SnapshotProgress::Reading(reading))) =
+                (progress, readings.tables.get(table))
+            {
+                tracing::info!(connector, table, rows_before_the_last_chunk = reading.rows, "snapshot done");
+            }
+        }
+        readings.tables = tables;
+        readings.backfills.clone_from(&stored.backfills);
+    }
+
     fn split(&self, position: Position) {
         let connector = self.shown().connector.clone();
         tracing::warn!(
@@ -180,6 +237,32 @@ impl SinkObserver for State {
             "a source transaction outlives transaction.timeout.ms and is split: until its end, consumers see a part of it"
         );
         metrics::counter!("tablecast_split_transactions_total", "connector" => connector).increment(1);
+    }
+}
+
+fn snapshots_of(stored: &StoredPosition) -> BTreeMap<String, SnapshotProgress> {
+    stored.tables.iter().map(|(name, table)| (name.clone(), table.snapshot.clone())).collect()
+}
+
+/// A reading of a table that is under way.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadingStatus {
+    /// The table, as SQL writes it.
+    pub table: String,
+    /// The request's id, if it is a backfill; else the table's first rows are read.
+    pub backfill: Option<i64>,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: Progress,
+}
+
+impl From<Report> for ReadingStatus {
+    fn from(report: Report) -> Self {
+        let backfill = match report.reading {
+            ReadingId::Backfill(id) => Some(id),
+            ReadingId::Initial(_) => None,
+        };
+        Self { table: report.table, backfill, progress: report.progress }
     }
 }
 

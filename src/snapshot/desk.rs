@@ -22,11 +22,14 @@ use crate::kafka::positions::{BackfillProgress, BackfillState, Change, SnapshotP
 use crate::kafka::progress::Reading;
 use crate::kafka::{Batch, Home, Record, TopicId};
 use crate::lsn::Lsn;
+use crate::postgres::backfills::Progress;
 
 /// A batch's buffer is cut down to this after a large row had made it grow.
 const KEEP_BATCH_BYTES: usize = 8 << 20;
 /// So many batches exist beyond one for each reader.
 const SPARE_BATCHES: usize = 2;
+/// The size of a block, for people: hardly anybody compiles Postgres with another one.
+const BLOCK_BYTES: u64 = 8192;
 /// So many chunks may be with the sink.
 const IN_SINK_MAX: usize = 2;
 
@@ -83,10 +86,8 @@ pub struct Report {
     pub reading: ReadingId,
     /// The table's name as SQL writes it.
     pub table: String,
-    /// Rows that were written.
-    pub rows: u64,
-    /// Blocks that are in, and all blocks; `None` before the survey.
-    pub blocks: Option<(u64, u64)>,
+    /// How far it is.
+    pub progress: Progress,
 }
 
 /// Where the readers and the stream meet.
@@ -224,8 +225,12 @@ impl Desk {
         let report = |(reading, work): (&ReadingId, &Work)| Report {
             reading: *reading,
             table: self.name_of(work.table()).to_owned(),
-            rows: work.rows(),
-            blocks: work.blocks(),
+            progress: Progress {
+                rows_written: work.rows(),
+                bytes_read: work.blocks().map_or(0, |(done, _)| done * BLOCK_BYTES),
+                bytes_total: work.blocks().map(|(_, all)| all * BLOCK_BYTES),
+                rows_estimated: work.rows_estimated(),
+            },
         };
         inner.works.iter().map(report).collect()
     }
@@ -507,10 +512,7 @@ impl Inner {
 fn progress(desk: &Desk, reading: ReadingId, work: &Work) -> Change {
     let table = desk.name_of(work.table()).to_owned();
     match reading {
-        ReadingId::Initial(_) if work.is_done() => {
-            tracing::info!(table, rows = work.rows(), "snapshot done");
-            Change::Snapshot { table, progress: SnapshotProgress::Done }
-        }
+        ReadingId::Initial(_) if work.is_done() => Change::Snapshot { table, progress: SnapshotProgress::Done },
         ReadingId::Initial(_) => Change::Snapshot { table, progress: SnapshotProgress::Reading(work.reading()) },
         ReadingId::Backfill(id) => {
             let state = match work.is_done() {
@@ -537,7 +539,7 @@ mod tests {
         let Claim::Survey { reading, .. } = desk.claim() else { panic!("a survey comes first") };
         desk.surveyed(
             reading,
-            Some(vec![HeapFacts { oid: 1, name: TableName::new("public", "t"), file_node: 2, blocks }]),
+            Some(vec![HeapFacts { oid: 1, name: TableName::new("public", "t"), file_node: 2, blocks, rows: 0 }]),
         );
         desk
     }
