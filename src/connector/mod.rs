@@ -30,4 +30,4 @@ mod truncate;
 
 pub use continuity::{Gap, Slot};
 pub use fault::Fault;
-pub use start::sink_options;
+pub use start::{Goal, sink_options};

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -95,7 +95,8 @@ pub struct State {
 struct Readings {
     tables: BTreeMap<String, SnapshotProgress>,
     backfills: BTreeMap<i64, BackfillProgress>,
-    desk: Weak<Desk>,
+    /// Of the last run that has one.
+    desk: Option<Arc<Desk>>,
 }
 
 impl State {
@@ -130,13 +131,19 @@ impl State {
 
     /// What is being read, and how far it is.
     pub fn reports(&self) -> Vec<Report> {
-        let desk = self.readings().desk.upgrade();
+        let desk = self.readings().desk.clone();
         desk.map(|desk| desk.reports()).unwrap_or_default()
+    }
+
+    /// The tables whose first rows this run has read to their end, be it that Kafka doesn't hold all yet.
+    pub fn finished(&self) -> Vec<Report> {
+        let desk = self.readings().desk.clone();
+        desk.map(|desk| desk.finished()).unwrap_or_default()
     }
 
     /// The run's readers meet the stream here.
     pub fn read_at(&self, desk: &Arc<Desk>) {
-        self.readings().desk = Arc::downgrade(desk);
+        self.readings().desk = Some(Arc::clone(desk));
     }
 
     /// How far the first rows of each table are in Kafka.
@@ -215,13 +222,14 @@ impl SinkObserver for State {
 
     fn changed(&self, stored: &StoredPosition) {
         let connector = self.shown().connector.clone();
-        let tables = snapshots_of(stored);
+        let (tables, finished) = (snapshots_of(stored), self.finished());
         let mut readings = self.readings();
         for (table, progress) in &tables {
-            if let (SnapshotProgress::Done, Some(SnapshotProgress::Reading(reading))) =
-                (progress, readings.tables.get(table))
-            {
-                tracing::info!(connector, table, rows_before_the_last_chunk = reading.rows, "snapshot done");
+            let was = readings.tables.get(table);
+            if *progress == SnapshotProgress::Done && was.is_some_and(|was| *was != SnapshotProgress::Done) {
+                let finished = finished.iter().find(|report| report.table == *table);
+                let rows = finished.map(|report| report.progress.rows_written);
+                tracing::info!(connector, table, rows, "snapshot done");
             }
         }
         readings.tables = tables;
@@ -266,8 +274,30 @@ impl From<Report> for ReadingStatus {
     }
 }
 
-/// The states of all connectors of a daemon, by name.
-pub type States = Arc<BTreeMap<String, Arc<State>>>;
+/// The states of all connectors of a daemon, by name. All clones are one.
+#[derive(Clone, Default)]
+pub struct States(Arc<Mutex<BTreeMap<String, Arc<State>>>>);
+
+impl States {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<State>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of a connector, new if it has none yet.
+    pub fn of(&self, connector: &str) -> Arc<State> {
+        Arc::clone(self.all().entry(connector.to_owned()).or_insert_with(|| State::new(connector)))
+    }
+
+    /// Forgets a connector that the configuration no longer has.
+    pub fn remove(&self, connector: &str) {
+        self.all().remove(connector);
+    }
+
+    /// The connectors' states now, by name.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.all().values().map(|state| state.snapshot()).collect()
+    }
+}
 
 /// How long a commit may take, as buckets of the histogram.
 pub const COMMIT_BUCKETS: [Duration; 8] = [

@@ -122,6 +122,8 @@ struct Inner {
     empty: Vec<Batch>,
     in_sink: usize,
     failed: Vec<(ReadingId, SnapshotError)>,
+    /// First rows that were read whole in this run.
+    finished: Vec<Report>,
 }
 
 impl Desk {
@@ -137,6 +139,7 @@ impl Desk {
             empty: std::iter::repeat_with(Batch::default).take(readers + SPARE_BATCHES).collect(),
             in_sink: 0,
             failed: Vec::new(),
+            finished: Vec::new(),
         };
         Arc::new(Self {
             tables,
@@ -221,18 +224,12 @@ impl Desk {
 
     /// What all readings have come to.
     pub fn reports(&self) -> Vec<Report> {
-        let inner = self.inner();
-        let report = |(reading, work): (&ReadingId, &Work)| Report {
-            reading: *reading,
-            table: self.name_of(work.table()).to_owned(),
-            progress: Progress {
-                rows_written: work.rows(),
-                bytes_read: work.blocks().map_or(0, |(done, _)| done * BLOCK_BYTES),
-                bytes_total: work.blocks().map(|(_, all)| all * BLOCK_BYTES),
-                rows_estimated: work.rows_estimated(),
-            },
-        };
-        inner.works.iter().map(report).collect()
+        self.inner().works.iter().map(|(reading, work)| report(self, *reading, work)).collect()
+    }
+
+    /// The tables whose first rows this run has read to their end.
+    pub fn finished(&self) -> Vec<Report> {
+        self.inner().finished.clone()
     }
 
     /// Whether something is to be read, or on its way.
@@ -476,9 +473,7 @@ impl Inner {
             }
             batch.changes.append(&mut self.changes);
             batch.changes.push(progress(desk, job.reading, work));
-            if work.is_done() {
-                self.works.remove(&job.reading);
-            }
+            self.end_if_done(desk, job.reading);
             batch.home = Some(Arc::clone(desk) as Arc<dyn Home>);
             self.in_sink += 1;
             return Some(batch);
@@ -498,13 +493,34 @@ impl Inner {
         if let Some(work) = self.works.get(&reading).filter(|work| work.is_done()) {
             let change = progress(desk, reading, work);
             self.changes.push(change);
-            self.works.remove(&reading);
+            self.end_if_done(desk, reading);
         }
+    }
+
+    fn end_if_done(&mut self, desk: &Desk, reading: ReadingId) {
+        let Some(work) = self.works.get(&reading).filter(|work| work.is_done()) else { return };
+        if matches!(reading, ReadingId::Initial(_)) {
+            self.finished.push(report(desk, reading, work));
+        }
+        self.works.remove(&reading);
     }
 
     fn recycle(&mut self, mut batch: Batch) {
         batch.clear(KEEP_BATCH_BYTES);
         self.empty.push(batch);
+    }
+}
+
+fn report(desk: &Desk, reading: ReadingId, work: &Work) -> Report {
+    Report {
+        reading,
+        table: desk.name_of(work.table()).to_owned(),
+        progress: Progress {
+            rows_written: work.rows(),
+            bytes_read: work.blocks().map_or(0, |(done, _)| done * BLOCK_BYTES),
+            bytes_total: work.blocks().map(|(_, all)| all * BLOCK_BYTES),
+            rows_estimated: work.rows_estimated(),
+        },
     }
 }
 
