@@ -166,7 +166,7 @@ impl Intake {
                     if self.is_full() {
                         self.hand_over()?;
                     }
-                    if self.desk.is_waiting() {
+                    if self.desk.is_due(self.assembler.position().lsn) {
                         self.merge()?;
                     }
                 }
@@ -246,19 +246,17 @@ impl Intake {
     /// Merges what was read of the tables, as far as the stream has come to it: between two transactions, behind all
     /// that came before.
     fn merge(&mut self) -> Result<(), Fault> {
-        self.acknowledger.wanted = false;
         let position = self.assembler.position();
-        while self.desk.is_waiting() && self.assembler.is_between_transactions() && position.ordinal == 0 {
-            let Some(mut chunk) = self.desk.take_merge(position.lsn) else {
-                self.acknowledger.wanted = self.desk.awaited().is_some_and(|high| high > position.lsn);
-                break;
-            };
+        let may = self.assembler.is_between_transactions() && position.ordinal == 0;
+        while may && self.desk.is_due(position.lsn) {
+            let Some(mut chunk) = self.desk.take_merge(position.lsn) else { break };
             if !self.batch.is_empty() {
                 self.hand_over()?;
             }
             self.assembler.seal(&mut chunk);
             self.send(chunk)?;
         }
+        self.acknowledger.wanted = self.desk.is_waiting(position.lsn);
         Ok(())
     }
 

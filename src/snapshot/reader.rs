@@ -7,7 +7,7 @@
 //! What passes by itself is tried again after a pause: the stretch goes back to the desk meanwhile. What doesn't ends the
 //! reading of that table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,8 +83,9 @@ pub fn run(setting: &Setting) -> std::io::Result<()> {
     let mut reader = Reader::new(setting);
     loop {
         if !setting.desk.has_work() {
-            // Nobody knows for how long: the server shall not keep a backend for it.
+            // Nobody knows for how long: the server shall not keep a backend for it. The socket is closed by a task.
             reader.control = None;
+            runtime.block_on(tokio::task::yield_now());
         }
         let claim = setting.desk.claim();
         let done = runtime.block_on(async {
@@ -105,8 +106,6 @@ struct Reader<'s> {
     types: TypeMap,
     /// The last shape of each table, what of it is published, and its encoder.
     shapes: HashMap<TopicId, (Shape, Encoder)>,
-    /// Transactions of before the run that have not written to a heap.
-    cleared: HashSet<(u32, u32)>,
     line: Line,
     backoff: Backoff,
 }
@@ -118,7 +117,6 @@ impl<'s> Reader<'s> {
             control: None,
             types: TypeMap::default(),
             shapes: HashMap::new(),
-            cleared: HashSet::new(),
             line: Line::default(),
             backoff: Backoff::default(),
         }
@@ -287,21 +285,19 @@ impl<'s> Reader<'s> {
             let Some(facts) = control.snapshot_facts(heap).await.map_err(failed)? else {
                 return Err(Obstacle::Moved);
             };
-            let waits_for = match self.setting.desk.judge(taken.window, &facts.in_progress) {
+            let unknown = match self.setting.desk.judge(taken.window, heap, &facts.in_progress) {
                 Verdict::Good => return Ok(facts),
-                Verdict::TooOld => Vec::new(),
-                Verdict::Unless(unknown) => {
-                    let unknown: Vec<u32> =
-                        unknown.into_iter().filter(|xid| !self.cleared.contains(&(heap, *xid))).collect();
-                    if unknown.is_empty() {
-                        return Ok(facts);
-                    }
-                    unknown
-                }
+                Verdict::TooOld => None,
+                Verdict::Unless(unknown) => Some(unknown),
             };
             control.execute("ending a transaction", "ROLLBACK").await.map_err(failed)?;
-            if self.clear(heap, &waits_for).await.map_err(failed)? {
-                continue;
+            if let Some(unknown) = &unknown {
+                let writers = control.writers(&[heap]).await.map_err(failed)?;
+                let writers: Vec<u32> = writers.into_iter().filter_map(|writer| writer.xid).collect();
+                self.setting.desk.clear(heap, unknown, &writers);
+                if !unknown.xids.iter().any(|xid| writers.contains(xid)) {
+                    continue;
+                }
             }
             if told.elapsed() > TELL_AFTER {
                 told = Instant::now();
@@ -309,7 +305,7 @@ impl<'s> Reader<'s> {
                 tracing::warn!(
                     connector,
                     table = name,
-                    transactions = ?waits_for,
+                    transactions = ?unknown.map(|unknown| unknown.xids),
                     "reading the table waits for transactions that are committed but not visible yet, or that wrote to it \
                      before the connector started"
                 );
@@ -317,18 +313,6 @@ impl<'s> Reader<'s> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(TOO_OLD_PAUSE.1);
         }
-    }
-
-    /// Finds out which of the transactions, all in progress a moment ago, have not written to the heap; whether it is
-    /// all of them. Whatever one of them wrote that has come down an earlier stream, it wrote before this run: if it is
-    /// still in progress in a later snapshot, its lock is there now.
-    async fn clear(&mut self, heap: u32, unknown: &[u32]) -> Result<bool, ControlError> {
-        let Some(control) = self.control.as_ref().filter(|_| !unknown.is_empty()) else { return Ok(false) };
-        let writers = control.writers(&[heap]).await?;
-        let wrote = |xid: &&u32| writers.iter().any(|writer| writer.xid == Some(**xid));
-        let (wrote, clear): (Vec<&u32>, Vec<&u32>) = unknown.iter().partition(wrote);
-        self.cleared.extend(clear.into_iter().map(|xid| (heap, *xid)));
-        Ok(wrote.is_empty())
     }
 
     /// The table as it is in the chunk's transaction.
@@ -340,8 +324,7 @@ impl<'s> Reader<'s> {
         };
         let facts = control.tables(&table.name.schema, Some(&table.name.name)).await.map_err(failed)?.pop();
         let Some(facts) = facts.filter(|facts| facts.oid == table.oid) else {
-            let source = ControlError::NotUnderstood { doing: "looking for a table", value: table.sql_name.clone() };
-            return Err(failed(source));
+            return Err(SnapshotError::Renamed { table: table.sql_name.clone() });
         };
         let published = control.published(&self.setting.publication, table.oid).await.map_err(failed)?;
         let relation = relation_of(&facts, published.columns.as_deref());

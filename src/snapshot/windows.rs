@@ -16,7 +16,7 @@
 //!
 //! Pure, but for the memory it takes, which is bounded.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::kafka::TopicId;
 
@@ -60,7 +60,16 @@ pub enum Verdict {
     /// It lacks what the stream has brought already: take another one.
     TooOld,
     /// It will if none of these transactions, still in progress in it, has written to the heap.
-    Unless(Vec<u32>),
+    Unless(Unknown),
+}
+
+/// Transactions of which it isn't known whether they have come down a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// Their ids.
+    pub xids: Vec<u32>,
+    /// How many transactions had come when this was found.
+    came: u64,
 }
 
 /// The stream as far as chunks have to know of it.
@@ -72,6 +81,8 @@ pub struct Windows {
     horizon: u32,
     open: Vec<Window>,
     next_id: u64,
+    /// By heap and transaction: how many transactions had come when it was known not to have written to the heap.
+    cleared: HashMap<(u32, u32), u64>,
     noted_bytes: usize,
     remembered: usize,
     noted_bytes_max: usize,
@@ -92,6 +103,7 @@ impl Windows {
             horizon,
             open: Vec::new(),
             next_id: 0,
+            cleared: HashMap::new(),
             noted_bytes: 0,
             remembered: REMEMBERED,
             noted_bytes_max: NOTED_BYTES_MAX,
@@ -160,7 +172,7 @@ impl Windows {
 
     /// Whether a snapshot that was taken while the window was open will do for its chunk. `in_progress` are the
     /// transactions that are in progress in it.
-    pub fn judge(&self, id: WindowId, in_progress: &[u32]) -> Verdict {
+    pub fn judge(&self, id: WindowId, heap: u32, in_progress: &[u32]) -> Verdict {
         let Some(window) = self.open.iter().find(|window| window.id == id) else { return Verdict::TooOld };
         let after = usize::try_from(self.came - window.opened_at).unwrap_or(usize::MAX);
         let before = self.recent.len().saturating_sub(after);
@@ -169,9 +181,22 @@ impl Windows {
         if in_progress.iter().any(came_before) {
             return Verdict::TooOld;
         }
-        let is_unknown = |xid: &&u32| !is_later(**xid, self.horizon) && !came_after(xid);
-        let unknown: Vec<u32> = in_progress.iter().filter(is_unknown).copied().collect();
-        if unknown.is_empty() { Verdict::Good } else { Verdict::Unless(unknown) }
+        // Had it come since it was cleared, it would be remembered: not so many have come.
+        let is_cleared =
+            |xid: &u32| self.cleared.get(&(heap, *xid)).is_some_and(|came| self.came - came < self.remembered as u64);
+        let is_unknown = |xid: &&u32| !is_later(**xid, self.horizon) && !came_after(xid) && !is_cleared(xid);
+        let xids: Vec<u32> = in_progress.iter().filter(is_unknown).copied().collect();
+        if xids.is_empty() { Verdict::Good } else { Verdict::Unless(Unknown { xids, came: self.came }) }
+    }
+
+    /// Those of the transactions that hold no writer's lock on the heap, asked for since it was found that they are
+    /// unknown. Whatever one of them wrote that has come down a stream by then, it wrote before; if it is in progress in a
+    /// later snapshot, it would have its lock.
+    pub fn clear(&mut self, heap: u32, unknown: &Unknown, writers: &[u32]) {
+        let (came, remembered) = (self.came, self.remembered as u64);
+        self.cleared.retain(|_, at| came - *at < remembered);
+        let clear = unknown.xids.iter().filter(|xid| !writers.contains(xid));
+        self.cleared.extend(clear.map(|xid| ((heap, *xid), unknown.came)));
     }
 }
 
@@ -190,6 +215,15 @@ mod tests {
 
     const TABLE: TopicId = TopicId(0);
     const OTHER: TopicId = TopicId(1);
+    const HEAP: u32 = 7;
+
+    fn unknown(windows: &Windows, window: WindowId, in_progress: &[u32]) -> Unknown {
+        match windows.judge(window, HEAP, in_progress) {
+            Verdict::Unless(unknown) => unknown,
+            Verdict::Good => Unknown { xids: Vec::new(), came: 0 },
+            Verdict::TooOld => panic!("too old"),
+        }
+    }
 
     fn noted(keys: &[&[u8]]) -> Closed {
         Closed::Noted(keys.iter().map(|key| Box::from(*key)).collect())
@@ -215,10 +249,10 @@ mod tests {
         windows.begin(11);
         let window = windows.open(TABLE);
         windows.begin(12);
-        assert_eq!(windows.judge(window, &[11]), Verdict::TooOld);
+        assert_eq!(windows.judge(window, HEAP, &[11]), Verdict::TooOld);
         // What came since was noted, and what has not come is no matter.
-        assert_eq!(windows.judge(window, &[12, 13]), Verdict::Good);
-        assert_eq!(windows.judge(window, &[]), Verdict::Good);
+        assert_eq!(windows.judge(window, HEAP, &[12, 13]), Verdict::Good);
+        assert_eq!(windows.judge(window, HEAP, &[]), Verdict::Good);
     }
 
     #[test]
@@ -229,12 +263,27 @@ mod tests {
             windows.begin(xid);
         }
         let window = windows.open(TABLE);
-        assert_eq!(windows.judge(window, &[9, 15, 20, 30]), Verdict::Unless(vec![9, 15, 20]));
-        assert_eq!(windows.judge(window, &[21]), Verdict::TooOld);
-        assert_eq!(windows.judge(window, &[23]), Verdict::Good);
+        assert_eq!(unknown(&windows, window, &[9, 15, 20, 30]).xids, [9, 15, 20]);
+        assert_eq!(windows.judge(window, HEAP, &[21]), Verdict::TooOld);
+        assert_eq!(windows.judge(window, HEAP, &[23]), Verdict::Good);
         windows.begin(12);
         // Begun before 20 was forgotten, but it came after the window opened: its changes are noted.
-        assert_eq!(windows.judge(window, &[12]), Verdict::Good);
+        assert_eq!(windows.judge(window, HEAP, &[12]), Verdict::Good);
+    }
+
+    #[test]
+    fn a_transaction_that_has_not_written_to_the_heap_is_no_matter_until_it_could_have_come_and_been_forgotten() {
+        let mut windows = Windows::new(10);
+        windows.remembered = 2;
+        let window = windows.open(TABLE);
+        let found = unknown(&windows, window, &[8, 9]);
+        windows.clear(HEAP, &found, &[9]);
+        assert_eq!(unknown(&windows, window, &[8, 9]).xids, [9]);
+        assert_eq!(unknown(&windows, window, &[8]).xids.len(), 0);
+        windows.begin(20);
+        assert_eq!(windows.judge(window, HEAP, &[8]), Verdict::Good);
+        windows.begin(21);
+        assert_eq!(unknown(&windows, window, &[8]).xids, [8]);
     }
 
     #[test]
@@ -242,8 +291,8 @@ mod tests {
         let mut windows = Windows::new(u32::MAX - 1);
         windows.begin(5);
         let window = windows.open(TABLE);
-        assert_eq!(windows.judge(window, &[u32::MAX - 3, 6]), Verdict::Unless(vec![u32::MAX - 3]));
-        assert_eq!(windows.judge(window, &[5]), Verdict::TooOld);
+        assert_eq!(unknown(&windows, window, &[u32::MAX - 3, 6]).xids, [u32::MAX - 3]);
+        assert_eq!(windows.judge(window, HEAP, &[5]), Verdict::TooOld);
     }
 
     #[test]

@@ -5,33 +5,34 @@
 //! whoever holds it does no I/O.
 //!
 //! What is in memory is bounded by the batches that exist: a reader without an empty one waits, and that is how
-//! back-pressure reaches COPY. At most [`IN_SINK_MAX`] of them are with the sink, so that the stream's own rows don't
+//! back-pressure reaches COPY. At most `IN_SINK_MAX` of them are with the sink, so that the stream's own rows don't
 //! queue behind them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+mod on_desk;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use on_desk::{Chunk, OnDesk, report};
+
 use super::error::SnapshotError;
-use super::windows::{Closed, Verdict, WindowId, Windows};
+use super::windows::{Unknown, Verdict, WindowId};
 use super::work::{HeapFacts, Job, ReadingId, Work};
-use crate::kafka::positions::{BackfillProgress, BackfillState, Change, SnapshotProgress};
+use crate::kafka::positions::Change;
 use crate::kafka::progress::Reading;
 use crate::kafka::{Batch, Home, Record, TopicId};
 use crate::lsn::Lsn;
 use crate::postgres::backfills::Progress;
 
-/// A batch's buffer is cut down to this after a large row had made it grow.
-const KEEP_BATCH_BYTES: usize = 8 << 20;
 /// So many batches exist beyond one for each reader.
 const SPARE_BATCHES: usize = 2;
-/// The size of a block, for people: hardly anybody compiles Postgres with another one.
-const BLOCK_BYTES: u64 = 8192;
-/// So many chunks may be with the sink.
-const IN_SINK_MAX: usize = 2;
+/// No position: a place that the WAL never comes to.
+const NOTHING: u64 = u64::MAX;
 
 /// What the desk knows of a table; its place in the list is its [`TopicId`].
 #[derive(Clone, Debug)]
@@ -71,14 +72,6 @@ pub struct Taken {
     pub batch: Batch,
 }
 
-/// A chunk, read.
-#[derive(Debug)]
-struct Chunk {
-    taken: Taken,
-    /// It may be merged when the stream has come so far.
-    high: Lsn,
-}
-
 /// What a reading has come to, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -96,11 +89,11 @@ pub struct Desk {
     tables: Vec<DeskTable>,
     /// Records of so many bytes are a chunk; none has more than twice that, but for a single row.
     pub chunk_bytes: usize,
-    inner: Mutex<Inner>,
+    inner: Mutex<OnDesk>,
     /// A reader may find something to do.
     changed: Condvar,
-    /// A chunk, or a change alone, waits to be merged.
-    waiting: AtomicBool,
+    /// Where the stream has to be for the next merge; [`NOTHING`] if there is none to come.
+    due_at: AtomicU64,
     /// Something is to be read, or on its way.
     active: AtomicBool,
     /// The first rows of a table can't be read.
@@ -108,58 +101,29 @@ pub struct Desk {
     closed: watch::Sender<bool>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    windows: Windows,
-    works: BTreeMap<ReadingId, Work>,
-    /// Being surveyed by a reader.
-    surveys: BTreeSet<ReadingId>,
-    /// Not to be surveyed sooner.
-    not_before: BTreeMap<ReadingId, Instant>,
-    read: VecDeque<Chunk>,
-    /// Changes with no chunk of their own.
-    changes: Vec<Change>,
-    empty: Vec<Batch>,
-    in_sink: usize,
-    failed: Vec<(ReadingId, SnapshotError)>,
-    /// First rows that were read whole in this run.
-    finished: Vec<Report>,
-}
-
 impl Desk {
     /// A desk for `readers` readers. `horizon` is the newest transaction id that may have come down an earlier stream.
     pub fn new(tables: Vec<DeskTable>, readers: usize, chunk_bytes: usize, horizon: u32) -> Arc<Self> {
-        let inner = Inner {
-            windows: Windows::new(horizon),
-            works: BTreeMap::new(),
-            surveys: BTreeSet::new(),
-            not_before: BTreeMap::new(),
-            read: VecDeque::new(),
-            changes: Vec::new(),
-            empty: std::iter::repeat_with(Batch::default).take(readers + SPARE_BATCHES).collect(),
-            in_sink: 0,
-            failed: Vec::new(),
-            finished: Vec::new(),
-        };
+        let inner = OnDesk::new(readers + SPARE_BATCHES, horizon);
         Arc::new(Self {
             tables,
             chunk_bytes,
             inner: Mutex::new(inner),
             changed: Condvar::new(),
-            waiting: AtomicBool::new(false),
+            due_at: AtomicU64::new(NOTHING),
             active: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             closed: watch::Sender::new(false),
         })
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, OnDesk> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a change: whoever waits looks again, and what is looked at without the lock is brought up to date.
-    fn done(&self, inner: MutexGuard<'_, Inner>) {
-        self.waiting.store(!inner.read.is_empty() || !inner.changes.is_empty(), Ordering::Release);
+    fn done(&self, inner: MutexGuard<'_, OnDesk>) {
+        self.due_at.store(inner.due_at(), Ordering::Release);
         self.active.store(!inner.works.is_empty() || !inner.changes.is_empty(), Ordering::Release);
         drop(inner);
         self.changed.notify_all();
@@ -283,8 +247,13 @@ impl Desk {
     }
 
     /// Whether a snapshot will do for the chunk of this window.
-    pub fn judge(&self, window: WindowId, in_progress: &[u32]) -> Verdict {
-        self.inner().windows.judge(window, in_progress)
+    pub fn judge(&self, window: WindowId, heap: u32, in_progress: &[u32]) -> Verdict {
+        self.inner().windows.judge(window, heap, in_progress)
+    }
+
+    /// Who of them holds a writer's lock on the heap has been asked since.
+    pub fn clear(&self, heap: u32, unknown: &Unknown, writers: &[u32]) {
+        self.inner().windows.clear(heap, unknown, writers);
     }
 
     /// A chunk is read; it may be merged when the stream has come to `high`.
@@ -343,6 +312,14 @@ impl Desk {
         self.done(inner);
     }
 
+    /// A reader is gone, and what it had taken with it.
+    pub fn panicked(&self) {
+        let mut inner = self.inner();
+        inner.failed.push((ReadingId::Initial(TopicId(0)), SnapshotError::Panicked));
+        self.failing.store(true, Ordering::Release);
+        self.done(inner);
+    }
+
     /// Lets every reader end.
     pub fn close(&self) {
         let inner = self.inner();
@@ -391,14 +368,14 @@ impl Desk {
         self.inner().windows.truncated(table);
     }
 
-    /// Whether a chunk or a change waits to be merged. Costs next to nothing.
-    pub fn is_waiting(&self) -> bool {
-        self.waiting.load(Ordering::Acquire)
+    /// Whether something may be merged where the stream is. Costs next to nothing.
+    pub fn is_due(&self, position: Lsn) -> bool {
+        self.due_at.load(Ordering::Acquire) <= position.0
     }
 
-    /// How far the stream has to come for what waits.
-    pub fn awaited(&self) -> Option<Lsn> {
-        self.inner().read.iter().map(|chunk| chunk.high).min()
+    /// Whether something may be merged when the stream has come further. Costs next to nothing.
+    pub fn is_waiting(&self, position: Lsn) -> bool {
+        (position.0 + 1..NOTHING).contains(&self.due_at.load(Ordering::Acquire))
     }
 
     /// What may be merged where the stream is: all before `position` is in, nothing after it is. The batch has to be
@@ -417,230 +394,5 @@ impl Home for Desk {
         inner.in_sink -= 1;
         inner.recycle(batch);
         self.done(inner);
-    }
-}
-
-impl Inner {
-    fn claim(&mut self, desk: &Desk, now: Instant) -> Option<Claim> {
-        let surveys = &self.surveys;
-        let is_due = |reading: &ReadingId| self.not_before.get(reading).is_none_or(|at| *at <= now);
-        // Not while a stretch is out: it would be taken twice.
-        let survey = self.works.iter().find(|(reading, work)| {
-            work.needs_survey() && !work.is_taken() && !surveys.contains(reading) && is_due(reading)
-        });
-        if let Some((&reading, work)) = survey {
-            let (table, is_begun) = (work.table(), work.is_begun());
-            self.surveys.insert(reading);
-            self.not_before.remove(&reading);
-            return Some(Claim::Survey { reading, table, is_begun });
-        }
-        if self.empty.is_empty() {
-            return None;
-        }
-        let job = self.works.values_mut().find_map(Work::take)?;
-        let window = self.windows.open(job.table);
-        let batch = self.empty.pop()?;
-        desk.active.store(true, Ordering::Release);
-        Some(Claim::Chunk(Box::new(Taken { job, window, batch })))
-    }
-
-    fn take_merge(&mut self, desk: &Arc<Desk>, position: Lsn) -> Option<Batch> {
-        if self.in_sink >= IN_SINK_MAX {
-            return None;
-        }
-        while let Some(at) = self.read.iter().position(|chunk| chunk.high <= position) {
-            let Taken { job, window, mut batch } = self.read.remove(at)?.taken;
-            let closed = self.windows.close(window);
-            let Some(work) = self.works.get_mut(&job.reading) else {
-                self.recycle(batch);
-                continue;
-            };
-            let bytes = batch.byte_len();
-            match closed {
-                Closed::Spoiled => {
-                    work.give_back_halved(&job);
-                    self.recycle(batch);
-                    continue;
-                }
-                Closed::Noted(keys) if keys.is_empty() => {}
-                Closed::Noted(keys) => {
-                    batch.drop_records(|key| keys.contains(key));
-                }
-            }
-            if !work.merged(&job, batch.len() as u64, bytes) {
-                self.recycle(batch);
-                continue;
-            }
-            batch.changes.append(&mut self.changes);
-            batch.changes.push(progress(desk, job.reading, work));
-            self.end_if_done(desk, job.reading);
-            batch.home = Some(Arc::clone(desk) as Arc<dyn Home>);
-            self.in_sink += 1;
-            return Some(batch);
-        }
-        if self.changes.is_empty() {
-            return None;
-        }
-        let mut batch = self.empty.pop()?;
-        batch.changes.append(&mut self.changes);
-        batch.home = Some(Arc::clone(desk) as Arc<dyn Home>);
-        self.in_sink += 1;
-        Some(batch)
-    }
-
-    /// A reading of which nothing is left ends without a chunk.
-    fn conclude(&mut self, desk: &Desk, reading: ReadingId) {
-        if let Some(work) = self.works.get(&reading).filter(|work| work.is_done()) {
-            let change = progress(desk, reading, work);
-            self.changes.push(change);
-            self.end_if_done(desk, reading);
-        }
-    }
-
-    fn end_if_done(&mut self, desk: &Desk, reading: ReadingId) {
-        let Some(work) = self.works.get(&reading).filter(|work| work.is_done()) else { return };
-        if matches!(reading, ReadingId::Initial(_)) {
-            self.finished.push(report(desk, reading, work));
-        }
-        self.works.remove(&reading);
-    }
-
-    fn recycle(&mut self, mut batch: Batch) {
-        batch.clear(KEEP_BATCH_BYTES);
-        self.empty.push(batch);
-    }
-}
-
-fn report(desk: &Desk, reading: ReadingId, work: &Work) -> Report {
-    Report {
-        reading,
-        table: desk.name_of(work.table()).to_owned(),
-        progress: Progress {
-            rows_written: work.rows(),
-            bytes_read: work.blocks().map_or(0, |(done, _)| done * BLOCK_BYTES),
-            bytes_total: work.blocks().map(|(_, all)| all * BLOCK_BYTES),
-            rows_estimated: work.rows_estimated(),
-        },
-    }
-}
-
-/// What is to be stored of a reading.
-fn progress(desk: &Desk, reading: ReadingId, work: &Work) -> Change {
-    let table = desk.name_of(work.table()).to_owned();
-    match reading {
-        ReadingId::Initial(_) if work.is_done() => Change::Snapshot { table, progress: SnapshotProgress::Done },
-        ReadingId::Initial(_) => Change::Snapshot { table, progress: SnapshotProgress::Reading(work.reading()) },
-        ReadingId::Backfill(id) => {
-            let state = match work.is_done() {
-                true => BackfillState::Done { rows: work.rows() },
-                false => BackfillState::Reading(work.reading()),
-            };
-            let oid = desk.tables.get(work.table().0 as usize).map_or(0, |table| table.oid);
-            Change::Backfill { id, progress: Some(BackfillProgress { table, oid, state }) }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::postgres::catalog::TableName;
-
-    const TABLE: TopicId = TopicId(0);
-    const INITIAL: ReadingId = ReadingId::Initial(TABLE);
-
-    fn desk(blocks: u32) -> Arc<Desk> {
-        let desk = Desk::new(vec![DeskTable { name: "public.t".into(), oid: 1 }], 1, 2 << 20, 10);
-        desk.add(INITIAL, TABLE, None, Reading::default());
-        let Claim::Survey { reading, .. } = desk.claim() else { panic!("a survey comes first") };
-        desk.surveyed(
-            reading,
-            Some(vec![HeapFacts { oid: 1, name: TableName::new("public", "t"), file_node: 2, blocks, rows: 0 }]),
-        );
-        desk
-    }
-
-    fn claim(desk: &Desk) -> Taken {
-        match desk.claim() {
-            Claim::Chunk(taken) => *taken,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn put(batch: &mut Batch, key: &[u8]) {
-        let mut writer = batch.record(TABLE, 0);
-        writer.bytes().extend_from_slice(key);
-        writer.value(|_| Ok::<(), ()>(())).unwrap();
-    }
-
-    fn keys(batch: &Batch) -> Vec<&[u8]> {
-        batch.records().map(|record| record.key).collect()
-    }
-
-    #[test]
-    fn a_chunk_is_merged_when_the_stream_has_come_to_its_snapshot_and_without_what_the_stream_changed() {
-        let desk = desk(10);
-        let mut taken = claim(&desk);
-        assert!(desk.begin(11));
-        let mut streamed = Batch::default();
-        put(&mut streamed, b"b");
-        desk.note(streamed.records());
-        for key in [b"a", b"b", b"c"] {
-            put(&mut taken.batch, key);
-        }
-        desk.hand_in(taken, Lsn(100));
-        assert_eq!(desk.awaited(), Some(Lsn(100)));
-        assert!(desk.take_merge(Lsn(99)).is_none());
-        let batch = desk.take_merge(Lsn(100)).unwrap();
-        assert_eq!(keys(&batch), [b"a", b"c"]);
-        assert_eq!(batch.changes, [Change::Snapshot { table: "public.t".into(), progress: SnapshotProgress::Done }]);
-        assert!(!desk.is_active() && !desk.is_waiting());
-        desk.take_back(batch);
-    }
-
-    #[test]
-    fn a_chunk_whose_table_was_truncated_is_read_again() {
-        let desk = desk(10);
-        let taken = claim(&desk);
-        let stretch = taken.job.stretch;
-        desk.truncated(TABLE);
-        desk.hand_in(taken, Lsn(100));
-        assert!(desk.take_merge(Lsn(100)).is_none());
-        let again = claim(&desk);
-        assert_eq!(again.job.stretch.from, stretch.from);
-        assert!(again.job.stretch.to < stretch.to, "and smaller");
-    }
-
-    #[test]
-    fn an_empty_table_is_done_without_a_chunk() {
-        let desk = desk(0);
-        let batch = desk.take_merge(Lsn(0)).unwrap();
-        assert_eq!(batch.changes, [Change::Snapshot { table: "public.t".into(), progress: SnapshotProgress::Done }]);
-        assert!(batch.is_empty() && !desk.is_active());
-    }
-
-    #[test]
-    fn no_more_chunks_are_with_the_sink_than_may_be() {
-        let desk = desk(10_000);
-        for _ in 0..3 {
-            let taken = claim(&desk);
-            desk.hand_in(taken, Lsn(1));
-        }
-        let first = desk.take_merge(Lsn(1)).unwrap();
-        desk.take_merge(Lsn(1)).unwrap();
-        assert!(desk.take_merge(Lsn(1)).is_none());
-        desk.take_back(first);
-        assert!(desk.take_merge(Lsn(1)).is_some());
-    }
-
-    #[test]
-    fn a_reading_that_was_removed_comes_to_nothing() {
-        let desk = desk(10);
-        let taken = claim(&desk);
-        desk.remove(INITIAL);
-        desk.hand_in(taken, Lsn(1));
-        assert!(desk.take_merge(Lsn(1)).is_none());
-        desk.close();
-        assert!(matches!(desk.claim(), Claim::Closed));
     }
 }
