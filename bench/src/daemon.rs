@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Connector {
     pub name: String,
     pub via: Via,
+    /// Of the schema `public`.
+    pub tables: &'static [&'static str],
 }
 
 impl Connector {
@@ -37,8 +39,8 @@ impl Connector {
         self.slot()
     }
 
-    pub fn topic(&self) -> String {
-        format!("{}.public.{TABLE}", self.name)
+    pub fn topic(&self, table: &str) -> String {
+        format!("{}.public.{table}", self.name)
     }
 }
 
@@ -118,10 +120,10 @@ fn configuration(bench: &Bench, database: &str, connectors: &[Connector], http: 
     }
     for connector in connectors {
         let (name, url) = (&connector.name, bench.services.database(database, connector.via));
-        write!(
-            text,
-            "\n[connectors.{name}]\ndatabase_url = \"{url}\"\n[connectors.{name}.tables.\"public.{TABLE}\"]\n"
-        )?;
+        writeln!(text, "\n[connectors.{name}]\ndatabase_url = \"{url}\"")?;
+        for table in connector.tables {
+            writeln!(text, "[connectors.{name}.tables.\"public.{table}\"]")?;
+        }
     }
     Ok(text)
 }
@@ -179,7 +181,7 @@ pub fn drain(bench: &Bench, source: &mut crate::source::Source, connector: &Conn
     let usage = daemon.process.usage()?;
     let walsender = source.walsender(&connector.slot())?.map(crate::process::usage).transpose()?;
     daemon.stop()?;
-    let content = crate::topic::verify(&bench.services, &connector.topic(), rows)?;
+    let content = crate::topic::verify(&bench.services, &connector.topic(TABLE), rows)?;
     let steady = (rows - first.1) as f64 / (last - first.0).as_secs_f64().max(POLL.as_secs_f64());
     Ok(Drained {
         startup: first.0 - started,

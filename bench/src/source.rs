@@ -34,8 +34,10 @@ const FILL_PROCEDURE: &str = concat!(
     "); COMMIT; END LOOP; END $$"
 );
 
-/// Writes the row whose id is its parameter.
-pub const INSERT: &str = concat!("INSERT INTO bench_rows SELECT ", row!(), " FROM (SELECT $1::bigint AS n) AS one");
+/// Writes the row whose id is its parameter into a table.
+pub fn insert(table: &str) -> String {
+    format!(concat!("INSERT INTO {} SELECT ", row!(), " FROM (SELECT $1::bigint AS n) AS one"), table)
+}
 
 /// A database of its own for one measurement.
 pub struct Source {
