@@ -98,6 +98,16 @@ impl Daemon {
         Ok(())
     }
 
+    /// SIGKILL, as a crash would end it.
+    pub fn kill(self) {
+        drop(self.process);
+    }
+
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        log_tail(&self.log)
+    }
+
     /// SIGTERM, and a good end.
     pub fn stop(self) -> Result<()> {
         self.process.terminate()?;

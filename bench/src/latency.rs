@@ -72,6 +72,11 @@ impl Times {
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
+
+    /// When the row was sent, if it was.
+    pub fn sent(&self, row: usize) -> Option<u64> {
+        self.sent.get(row).map(|sent| sent.load(Ordering::Relaxed)).filter(|sent| *sent > 0)
+    }
 }
 
 /// Where the rows go, and where they come out.

@@ -55,6 +55,11 @@ pub fn verify(services: &Services, topic: &str, rows: u64) -> Result<Content> {
     Ok(content)
 }
 
+/// How many records lie in the topic, those of transactions that were rolled back too.
+pub fn written(services: &Services, topic: &str, rows: u64) -> Result<u64> {
+    Ok(read(services, topic, rows, &[("isolation.level", "read_uncommitted")])?.records)
+}
+
 /// Reads the topic to its end, and looks for the ids 1 to `rows`. There may be no other.
 pub fn read(services: &Services, topic: &str, rows: u64, more: &[(&str, &str)]) -> Result<Content> {
     let consumer = consumer(services, topic, Offset::Beginning, more)?;
