@@ -15,6 +15,7 @@ use crate::Bench;
 use crate::process::{Watched, log_tail};
 use crate::services::Via;
 use crate::source::TABLE;
+use crate::stored::Stored;
 
 /// How often the daemon is asked how far it is.
 pub const POLL: Duration = Duration::from_millis(20);
@@ -149,10 +150,17 @@ fn get(address: SocketAddr, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// Slots, publications, topics and stored positions are made while the table is empty.
+/// Slots, publications, topics and stored positions are made while the tables are empty. Only when the position says that
+/// their first rows are in, all none of them, does whatever is written from then on come by the stream alone.
 pub fn prepare(bench: &Bench, database: &str, connectors: &[Connector]) -> Result<()> {
     let mut daemon = Daemon::start(bench, database, connectors)?;
     daemon.wait_until_streaming(connectors)?;
+    for connector in connectors {
+        for table in connector.tables {
+            let limit = Instant::now() + PATIENCE;
+            Stored::follow(&bench.services, connector, table)?.wait(&mut daemon, limit, |progress| progress.done)?;
+        }
+    }
     daemon.stop()
 }
 
