@@ -16,6 +16,7 @@ use super::assembler::{Assembler, Step};
 use super::fault::Fault;
 use super::pace::Pace;
 use super::relations::Relations;
+use super::start::{Goal, Setting};
 use super::state::State;
 use crate::kafka::Batch;
 use crate::kafka::sink::{Ended, Sink};
@@ -83,11 +84,9 @@ impl Intake {
         acknowledger: Acknowledger,
         assembler: Assembler,
         sink: Sink,
-        state: Arc<State>,
-        shutdown: Shutdown,
         pace: Pace,
+        setting: &Setting,
         desk: Arc<Desk>,
-        ends_when_read: bool,
     ) -> Self {
         let now = Instant::now();
         let batch = sink.empty_batch(Duration::ZERO).ok().flatten().unwrap_or_default();
@@ -97,9 +96,9 @@ impl Intake {
             assembler,
             sink,
             batch,
-            state,
+            state: Arc::clone(&setting.state),
             acknowledger,
-            shutdown,
+            shutdown: setting.shutdown.clone(),
             awaited: Lsn::ZERO,
             handed_at: now,
             handed_rows: 0,
@@ -107,7 +106,7 @@ impl Intake {
             silence: Duration::ZERO,
             pace,
             desk,
-            ends_when_read,
+            ends_when_read: setting.goal != Goal::Stream,
         }
     }
 
@@ -235,6 +234,11 @@ impl Intake {
     pub(super) fn send(&mut self, full: Batch) -> Result<(), Ended> {
         self.handed_rows += full.len();
         self.pace.handed_over();
+        self.pass_on(full)
+    }
+
+    /// Gives a batch to the sink: one of the stream, or a chunk, which says nothing of how fast rows come.
+    fn pass_on(&mut self, full: Batch) -> Result<(), Ended> {
         self.within = !full.at_boundary;
         if full.at_boundary {
             self.handed = full.end.lsn;
@@ -254,7 +258,7 @@ impl Intake {
                 self.hand_over()?;
             }
             self.assembler.seal(&mut chunk);
-            self.send(chunk)?;
+            self.pass_on(chunk)?;
         }
         self.acknowledger.wanted = self.desk.is_waiting(position.lsn);
         Ok(())

@@ -230,12 +230,25 @@ struct Open {
     commit_time: Option<i64>,
     changes: Vec<Change>,
     held: Committed,
+    /// It holds rows of the stream.
+    streamed: bool,
+    /// It holds a chunk of a table.
+    read: bool,
 }
 
 impl Open {
     fn new(since: Instant) -> Self {
         let (end, held) = (Position::default(), Committed::default());
-        Self { since, end, at_boundary: false, commit_time: None, changes: Vec::new(), held }
+        Self {
+            since,
+            end,
+            at_boundary: false,
+            commit_time: None,
+            changes: Vec::new(),
+            held,
+            streamed: false,
+            read: false,
+        }
     }
 }
 
@@ -340,6 +353,8 @@ impl Worker {
         open.held.transactions += batch.transactions;
         open.changes.append(&mut batch.changes);
         let home = batch.home.take();
+        open.streamed |= home.is_none() && !batch.is_empty();
+        open.read |= home.is_some();
         batch.clear(KEEP_BATCH_BYTES);
         match home {
             Some(home) => home.take_back(batch),
@@ -354,7 +369,8 @@ impl Worker {
         let Some(open) = &self.open else { return false };
         let age = now.saturating_duration_since(open.since);
         match open.at_boundary {
-            true => !more || open.held.bytes >= self.max_bytes || age >= self.max_age,
+            // Rows of the stream don't wait for one chunk after the other.
+            true => !more || open.held.bytes >= self.max_bytes || age >= self.max_age || (open.streamed && open.read),
             false => age >= self.split_after,
         }
     }

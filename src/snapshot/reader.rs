@@ -267,8 +267,9 @@ impl<'s> Reader<'s> {
         let sql = query::copy(&taken.job, &table.name.name, &columns, published.row_filter.as_deref());
         self.copy(&sql, columns.len(), &encoder, taken, facts.time).await?;
         let control = self.control().await.map_err(failed)?;
-        control.execute("ending a chunk's transaction", "COMMIT").await.map_err(failed)?;
-        control.flush_up_to(facts.high).await.map_err(failed)?;
+        let (ended, flushed) =
+            tokio::join!(control.execute("ending a chunk's transaction", "COMMIT"), control.flush_up_to(facts.high));
+        ended.and(flushed).map_err(failed)?;
         Ok(facts.high)
     }
 
@@ -322,11 +323,15 @@ impl<'s> Reader<'s> {
         let Some(control) = self.control.as_ref() else {
             return Err(failed(ControlError::ConnectTimeout(Duration::ZERO)));
         };
-        let facts = control.tables(&table.name.schema, Some(&table.name.name)).await.map_err(failed)?.pop();
+        // In one round trip.
+        let (facts, published) = tokio::join!(
+            control.tables(&table.name.schema, Some(&table.name.name)),
+            control.published(&self.setting.publication, table.oid)
+        );
+        let (facts, published) = (facts.map_err(failed)?.pop(), published.map_err(failed)?);
         let Some(facts) = facts.filter(|facts| facts.oid == table.oid) else {
             return Err(SnapshotError::Renamed { table: table.sql_name.clone() });
         };
-        let published = control.published(&self.setting.publication, table.oid).await.map_err(failed)?;
         let relation = relation_of(&facts, published.columns.as_deref());
         look_up_types(control, &relation, &mut self.types).await.map_err(failed)?;
         let shape = Shape::new(&relation, &facts, &self.types, &table.options())?;

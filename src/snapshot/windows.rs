@@ -174,17 +174,21 @@ impl Windows {
     /// transactions that are in progress in it.
     pub fn judge(&self, id: WindowId, heap: u32, in_progress: &[u32]) -> Verdict {
         let Some(window) = self.open.iter().find(|window| window.id == id) else { return Verdict::TooOld };
+        if in_progress.is_empty() {
+            return Verdict::Good;
+        }
         let after = usize::try_from(self.came - window.opened_at).unwrap_or(usize::MAX);
         let before = self.recent.len().saturating_sub(after);
-        let came_before = |xid: &u32| self.recent.range(..before).any(|came| came == xid);
-        let came_after = |xid: &u32| self.recent.range(before..).any(|came| came == xid);
-        if in_progress.iter().any(came_before) {
+        let asked: HashSet<u32> = in_progress.iter().copied().collect();
+        let found = |came: &u32| asked.contains(came).then_some(*came);
+        let came_after: HashSet<u32> = self.recent.range(before..).filter_map(found).collect();
+        if self.recent.range(..before).any(|came| asked.contains(came)) {
             return Verdict::TooOld;
         }
         // Had it come since it was cleared, it would be remembered: not so many have come.
         let is_cleared =
             |xid: &u32| self.cleared.get(&(heap, *xid)).is_some_and(|came| self.came - came < self.remembered as u64);
-        let is_unknown = |xid: &&u32| !is_later(**xid, self.horizon) && !came_after(xid) && !is_cleared(xid);
+        let is_unknown = |xid: &&u32| !is_later(**xid, self.horizon) && !came_after.contains(xid) && !is_cleared(xid);
         let xids: Vec<u32> = in_progress.iter().filter(is_unknown).copied().collect();
         if xids.is_empty() { Verdict::Good } else { Verdict::Unless(Unknown { xids, came: self.came }) }
     }
