@@ -30,9 +30,13 @@ use crate::position::Position;
 const BATCHES: usize = 4;
 /// A batch's buffer is cut down to this after a large value had made it grow.
 const KEEP_BATCH_BYTES: usize = 4 << 20;
-/// At most so much of records, by their weight, waits for the broker, whatever the size of a transaction (P5), but for a
-/// single batch. Waiting until all of them have arrived costs a round trip, which is little against what they hold.
-const WINDOW_BYTES: usize = 8 << 20;
+/// At most so many bytes and so many records wait for the broker, whatever the size of a transaction (P5), but for a
+/// single record. Waiting until all of them have arrived costs a round trip; but to hand librdkafka more than one request
+/// of a partition takes (`batch.size`, `batch.num.messages`) costs more: as long as one is in flight and records wait,
+/// its broker thread doesn't wait, it spins.
+const WINDOW_BYTES: usize = 900_000;
+/// The same in records.
+const WINDOW_RECORDS: usize = 9_900;
 /// How long after a commit the next Kafka transaction begins at the earliest. A broker answers a commit before it has
 /// written the markers that end the transaction; whoever begins the next one sooner is told so
 /// (`CONCURRENT_TRANSACTIONS`), and librdkafka asks again only after 20 ms.
@@ -159,7 +163,7 @@ impl Ready {
             split_after,
             outgoing,
             open: None,
-            window: 0,
+            window: Window::default(),
             committed_at: None,
         };
         let name = format!("sink-{}", options.connector);
@@ -252,6 +256,24 @@ impl Open {
     }
 }
 
+/// What was handed to librdkafka since it last held nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    bytes: usize,
+    records: usize,
+}
+
+impl Window {
+    fn has_room_for(self, bytes: usize) -> bool {
+        self.records == 0 || (self.bytes + bytes <= WINDOW_BYTES && self.records < WINDOW_RECORDS)
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.records += 1;
+    }
+}
+
 struct Worker {
     producer: Producer,
     connector: String,
@@ -262,8 +284,7 @@ struct Worker {
     split_after: Duration,
     outgoing: Sender<Batch>,
     open: Option<Open>,
-    /// Bytes of records that were handed to librdkafka since it last held none.
-    window: usize,
+    window: Window,
     committed_at: Option<Instant>,
 }
 
@@ -323,7 +344,7 @@ impl Worker {
 
     fn drain(&mut self) -> Result<(), KafkaFault> {
         self.producer.drain()?;
-        self.window = 0;
+        self.window = Window::default();
         Ok(())
     }
 
@@ -337,13 +358,14 @@ impl Worker {
         }
         for record in batch.records() {
             let topic = &batch.topics[record.topic.0 as usize];
+            let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
+            if !self.window.has_room_for(bytes) {
+                self.drain()?;
+            }
+            self.window.add(bytes);
             self.producer.send(topic, record.key, record.value, Some(record.timestamp))?;
         }
         self.producer.poll()?;
-        self.window += batch.weight();
-        if self.window >= WINDOW_BYTES {
-            self.drain()?;
-        }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.end = batch.end;
         open.at_boundary = batch.at_boundary;
@@ -396,7 +418,7 @@ impl Worker {
             self.producer.drain()?;
         }
         self.open = None;
-        self.window = 0;
+        self.window = Window::default();
         self.committed_at = Some(Instant::now());
         if changed {
             self.observer.changed(&self.stored);
