@@ -14,11 +14,13 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     requested: Arc<watch::Sender<bool>>,
+    /// Whose end is this one's end too.
+    parent: Option<Arc<watch::Sender<bool>>>,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Shutdown { requested: Arc::new(watch::Sender::new(false)) }
+        Shutdown { requested: Arc::new(watch::Sender::new(false)), parent: None }
     }
 }
 
@@ -32,6 +34,11 @@ impl Shutdown {
         Ok(shutdown)
     }
 
+    /// A token for a part of the daemon: it ends with the whole, and can be ended before.
+    pub fn part(&self) -> Shutdown {
+        Shutdown { parent: Some(Arc::clone(&self.requested)), ..Shutdown::default() }
+    }
+
     /// Asks everything to end.
     pub fn request(&self) {
         self.requested.send_replace(true);
@@ -39,14 +46,18 @@ impl Shutdown {
 
     /// Whether the end was asked for; never waits.
     pub fn is_requested(&self) -> bool {
-        *self.requested.borrow()
+        *self.requested.borrow() || self.parent.as_ref().is_some_and(|parent| *parent.borrow())
     }
 
     /// Waits until the end is asked for. May be dropped and called again: nothing is missed.
     pub async fn requested(&self) {
-        let mut receiver = self.requested.subscribe();
-        // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = receiver.wait_for(|requested| *requested).await;
+        let parent = self.parent.as_ref().unwrap_or(&self.requested);
+        let (mut own, mut parent) = (self.requested.subscribe(), parent.subscribe());
+        // The senders live as long as `self`, so waiting cannot fail.
+        tokio::select! {
+            _ = own.wait_for(|requested| *requested) => {}
+            _ = parent.wait_for(|requested| *requested) => {}
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod progress;
 mod record;
 pub mod run;
 pub mod schema;
+pub mod snapshot;
 pub mod status;
 pub mod tail;
 pub mod teardown;
@@ -85,6 +86,8 @@ pub enum Command {
     Run(run::Args),
     /// Look at everything that `run` needs, and name the remedy for what is missing
     Check(check::Args),
+    /// Read tables into their topics without a daemon, and end
+    Snapshot(snapshot::Args),
     /// Show each connector's position, lag, slot and snapshot progress
     Status(status::Args),
     /// Write a topic's records as JSON lines
@@ -123,6 +126,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Run(args) => run::run(&args, &cli.global),
         Command::Check(args) => check::run(&args, &cli.global),
+        Command::Snapshot(args) => snapshot::run(&args, &cli.global),
         Command::Status(args) => status::run(&args, &cli.global),
         Command::Tail(args) => tail::run(&args, &cli.global),
         Command::Schema(args) => schema::run(&args, &cli.global),

@@ -3,17 +3,20 @@
 use std::io;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Global;
 use super::exit::{Exit, Failure};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::connector::state::{Phase, States};
-use crate::connector::supervisor::Supervisor;
+use crate::connector::supervisor::{Reload, Supervisor};
 use crate::http;
 use crate::shutdown::Shutdown;
 
 const EXAMPLES: &str = "\
 SIGTERM or SIGINT ends it in good order; a second one ends it at once, which is safe too.
+SIGHUP reads the configuration again: what it adds starts, what it lacks stops, what it changes starts anew, and a
+file that doesn't validate changes nothing.
 A connector that fails for good doesn't stop the others; the exit status tells at the end.
 
 Examples:
@@ -42,10 +45,29 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     let supervisor = Supervisor::new(&config, &args.connector, runtime.handle().clone(), shutdown.clone());
     let states = supervisor.states();
     serve(&config, &runtime, &states, &shutdown)?;
-    supervisor.run().map_err(work)?;
+    let reload = supervisor.reload_handle();
+    let hangup = runtime.block_on(async { signal(SignalKind::hangup()) }).map_err(work)?;
+    runtime.spawn(on_hangup(hangup, reload));
+    supervisor.run(|| reloaded(global, &config)).map_err(work)?;
     shutdown.request();
-    let failed = states.values().any(|state| matches!(state.snapshot().phase, Phase::Failed { .. }));
+    let failed = states.snapshots().iter().any(|state| matches!(state.phase, Phase::Failed { .. }));
     Ok(if failed { Exit::Failed } else { Exit::Done })
+}
+
+/// SIGHUP asks for the configuration to be read again.
+async fn on_hangup(mut hangup: Signal, reload: Reload) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("SIGHUP: reading the configuration again");
+        reload.request();
+    }
+}
+
+fn reloaded(global: &Global, first: &Config) -> Result<Config, ConfigError> {
+    let config = Config::load(&global.config)?;
+    if config.http != first.http {
+        tracing::warn!("[http] has changed: that takes a restart");
+    }
+    Ok(config)
 }
 
 /// The runtime of a command.

@@ -42,7 +42,7 @@ pub struct Registry {
 }
 
 /// The HTTP endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// The address and the port.
     pub listen: SocketAddr,
@@ -58,7 +58,7 @@ pub struct TopicDefaults {
 }
 
 /// One connector: one slot, one publication, one `transactional.id`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connector {
     /// Lower case letters, digits, `_` and `-`.
     pub name: String,
@@ -109,7 +109,7 @@ pub enum SnapshotMode {
 }
 
 /// How tables become topics: one entry of `[connectors.NAME.tables]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableMapping {
     /// Which tables it is for.
     pub pattern: TablePattern,

@@ -72,6 +72,8 @@ pub struct Intake {
     pace: Pace,
     /// Where what was read of the tables waits to be merged.
     desk: Arc<Desk>,
+    /// The run is over when there is nothing more to be read of the tables.
+    ends_when_read: bool,
 }
 
 impl Intake {
@@ -85,6 +87,7 @@ impl Intake {
         shutdown: Shutdown,
         pace: Pace,
         desk: Arc<Desk>,
+        ends_when_read: bool,
     ) -> Self {
         let now = Instant::now();
         let batch = sink.empty_batch(Duration::ZERO).ok().flatten().unwrap_or_default();
@@ -104,6 +107,7 @@ impl Intake {
             silence: Duration::ZERO,
             pace,
             desk,
+            ends_when_read,
         }
     }
 
@@ -132,7 +136,8 @@ impl Intake {
 
     /// What is done again and again, whatever else is waited for.
     pub(super) fn tick(&mut self) -> Result<(), Fault> {
-        if self.shutdown.is_requested() {
+        let is_read = self.ends_when_read && !self.desk.is_active();
+        if self.shutdown.is_requested() || (is_read && self.assembler.is_between_transactions()) {
             return Err(Fault::Interrupted);
         }
         if self.sink.is_finished() {

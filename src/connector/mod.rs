@@ -11,6 +11,7 @@
 
 mod acknowledger;
 mod assembler;
+mod backfills;
 mod beside;
 pub mod continuity;
 mod fault;
@@ -24,8 +25,9 @@ pub mod source;
 mod start;
 pub mod state;
 pub mod supervisor;
+mod telling;
 mod truncate;
 
 pub use continuity::{Gap, Slot};
 pub use fault::Fault;
-pub use start::sink_options;
+pub use start::{Goal, sink_options};

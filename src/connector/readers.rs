@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use super::fault::Fault;
 use super::source::{Source, Table};
+use super::start::Goal;
 use crate::avro::Encoders;
 use crate::config::Connector;
 use crate::kafka::TopicId;
@@ -14,7 +15,7 @@ use crate::snapshot::reader::{self, Setting};
 use crate::snapshot::{Desk, DeskTable, ReadingId, SnapshotTable};
 
 /// The desk of a run, with the first rows of every table on it that still lack some.
-pub fn desk(connector: &Connector, source: &Source, stored: &StoredPosition, horizon: u32) -> Arc<Desk> {
+pub fn desk(connector: &Connector, source: &Source, stored: &StoredPosition, horizon: u32, goal: &Goal) -> Arc<Desk> {
     let table = |table: &Table| DeskTable { name: table.sql_name(), oid: table.facts.oid };
     let desk = Desk::new(
         source.tables.iter().map(table).collect(),
@@ -22,7 +23,11 @@ pub fn desk(connector: &Connector, source: &Source, stored: &StoredPosition, hor
         connector.snapshot_chunk_bytes,
         horizon,
     );
-    for (place, table) in source.tables.iter().enumerate() {
+    let is_wanted = |table: &Table| match goal {
+        Goal::Stream => true,
+        Goal::Snapshot(tables) => tables.is_empty() || tables.contains(&table.sql_name()),
+    };
+    for (place, table) in source.tables.iter().enumerate().filter(|(_, table)| is_wanted(table)) {
         let progress = stored.tables.get(&table.sql_name()).map(|progress| &progress.snapshot);
         if let Some(SnapshotProgress::Reading(reading)) = progress {
             let topic = TopicId(place as u32);

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use tokio_postgres::config::Host;
 
 use super::assembler::Assembler;
+use super::backfills::Backfills;
 use super::fault::Fault;
 use super::intake::Intake;
 use super::pace::Pace;
 use super::readers::{self, Readers};
 use super::relations::Relations;
-use super::start::{Setting, Started, start};
+use super::start::{Goal, Setting, Started, start};
 use super::state::Phase;
+use super::telling::Telling;
 use crate::avro::{Encoders, Registry};
 use crate::config::Connector;
 
@@ -29,7 +31,7 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
     let connector = &setting.connector;
     let registry = Registry::new(registry_url)?;
     let encoders = Arc::new(Encoders::new(connector.name.clone(), registry, setting.runtime.clone()));
-    let desk = readers::desk(connector, &source, &stored, horizon);
+    let desk = readers::desk(connector, &source, &stored, horizon, &setting.goal);
     tracing::info!(
         connector = connector.name,
         slot = connector.slot,
@@ -42,12 +44,16 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
         Relations::new(connector.clone(), source.clone(), Arc::clone(&encoders), setting.runtime.clone());
     let assembler = Assembler::new(stored.position, Arc::clone(&desk));
     let sink = ready.start(options, stored, Arc::clone(&setting.state) as _)?;
+    setting.state.read_at(&desk);
+    let _telling = Telling::start(setting, &desk);
+    let ends_when_read = setting.goal != Goal::Stream;
+    let _backfills = (!ends_when_read).then(|| Backfills::start(setting, &source, &desk));
     setting.state.enter(Phase::Streaming);
     let state = Arc::clone(&setting.state);
     let pace = Pace::new(connector.batch_max_latency, look_away(connector), Instant::now());
     let shutdown = setting.shutdown.clone();
     let _readers = Readers::start(connector, &source, relations.topics(), encoders, Arc::clone(&desk))?;
-    let intake = Intake::new(stream, acknowledger, assembler, sink, state, shutdown, pace, desk);
+    let intake = Intake::new(stream, acknowledger, assembler, sink, state, shutdown, pace, desk, ends_when_read);
     intake.run(&mut relations)
 }
 

@@ -51,6 +51,16 @@ pub struct Setting {
     pub runtime: Handle,
     pub shutdown: Shutdown,
     pub state: Arc<State>,
+    pub goal: Goal,
+}
+
+/// When a run ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Never.
+    Stream,
+    /// When the first rows of these tables (names as SQL writes them; all tables if there is none) are in Kafka.
+    Snapshot(Vec<String>),
 }
 
 /// A run that may begin to read.

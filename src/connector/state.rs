@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::kafka::positions::StoredPosition;
+use crate::kafka::positions::{BackfillProgress, SnapshotProgress, StoredPosition};
 use crate::kafka::sink::{Committed, SinkObserver};
 use crate::lsn::Lsn;
 use crate::position::Position;
+use crate::postgres::backfills::Progress;
+use crate::snapshot::{Desk, ReadingId, Report};
 
 /// What a connector is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,12 +79,24 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Since the daemon's start: source transactions.
     pub transactions: u64,
+    /// Tables that are being read beside the stream.
+    pub reading: Vec<ReadingStatus>,
 }
 
 /// The state that a connector's threads share.
 pub struct State {
     stored_lsn: AtomicU64,
     shown: Mutex<Snapshot>,
+    readings: Mutex<Readings>,
+}
+
+/// What of the tables is in Kafka.
+#[derive(Debug, Default)]
+struct Readings {
+    tables: BTreeMap<String, SnapshotProgress>,
+    backfills: BTreeMap<i64, BackfillProgress>,
+    /// Of the last run that has one.
+    desk: Option<Arc<Desk>>,
 }
 
 impl State {
@@ -97,17 +111,49 @@ impl State {
             records: 0,
             bytes: 0,
             transactions: 0,
+            reading: Vec::new(),
         };
-        Arc::new(Self { stored_lsn: AtomicU64::new(0), shown: Mutex::new(shown) })
+        Arc::new(Self { stored_lsn: AtomicU64::new(0), shown: Mutex::new(shown), readings: Mutex::default() })
     }
 
     fn shown(&self) -> MutexGuard<'_, Snapshot> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn readings(&self) -> MutexGuard<'_, Readings> {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The state now.
     pub fn snapshot(&self) -> Snapshot {
-        self.shown().clone()
+        Snapshot { reading: self.reports().into_iter().map(ReadingStatus::from).collect(), ..self.shown().clone() }
+    }
+
+    /// What is being read, and how far it is.
+    pub fn reports(&self) -> Vec<Report> {
+        let desk = self.readings().desk.clone();
+        desk.map(|desk| desk.reports()).unwrap_or_default()
+    }
+
+    /// The tables whose first rows this run has read to their end, be it that Kafka doesn't hold all yet.
+    pub fn finished(&self) -> Vec<Report> {
+        let desk = self.readings().desk.clone();
+        desk.map(|desk| desk.finished()).unwrap_or_default()
+    }
+
+    /// The run's readers meet the stream here.
+    pub fn read_at(&self, desk: &Arc<Desk>) {
+        self.readings().desk = Some(Arc::clone(desk));
+    }
+
+    /// How far the first rows of each table are in Kafka.
+    pub fn snapshots(&self) -> BTreeMap<String, SnapshotProgress> {
+        self.readings().tables.clone()
+    }
+
+    /// How far backfills are in Kafka.
+    pub fn backfills(&self) -> BTreeMap<i64, BackfillProgress> {
+        self.readings().backfills.clone()
     }
 
     /// Changes the phase.
@@ -132,6 +178,9 @@ impl State {
         shown.position = Some(stored.position);
         shown.commit_time = stored.commit_time;
         self.stored_lsn.store(stored.position.lsn.0, Ordering::Release);
+        let mut readings = self.readings();
+        readings.tables = snapshots_of(stored);
+        readings.backfills.clone_from(&stored.backfills);
     }
 
     /// What may be acknowledged to Postgres.
@@ -171,6 +220,22 @@ impl SinkObserver for State {
         }
     }
 
+    fn changed(&self, stored: &StoredPosition) {
+        let connector = self.shown().connector.clone();
+        let (tables, finished) = (snapshots_of(stored), self.finished());
+        let mut readings = self.readings();
+        for (table, progress) in &tables {
+            let was = readings.tables.get(table);
+            if *progress == SnapshotProgress::Done && was.is_some_and(|was| *was != SnapshotProgress::Done) {
+                let finished = finished.iter().find(|report| report.table == *table);
+                let rows = finished.map(|report| report.progress.rows_written);
+                tracing::info!(connector, table, rows, "snapshot done");
+            }
+        }
+        readings.tables = tables;
+        readings.backfills.clone_from(&stored.backfills);
+    }
+
     fn split(&self, position: Position) {
         let connector = self.shown().connector.clone();
         tracing::warn!(
@@ -183,8 +248,56 @@ impl SinkObserver for State {
     }
 }
 
-/// The states of all connectors of a daemon, by name.
-pub type States = Arc<BTreeMap<String, Arc<State>>>;
+fn snapshots_of(stored: &StoredPosition) -> BTreeMap<String, SnapshotProgress> {
+    stored.tables.iter().map(|(name, table)| (name.clone(), table.snapshot.clone())).collect()
+}
+
+/// A reading of a table that is under way.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadingStatus {
+    /// The table, as SQL writes it.
+    pub table: String,
+    /// The request's id, if it is a backfill; else the table's first rows are read.
+    pub backfill: Option<i64>,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: Progress,
+}
+
+impl From<Report> for ReadingStatus {
+    fn from(report: Report) -> Self {
+        let backfill = match report.reading {
+            ReadingId::Backfill(id) => Some(id),
+            ReadingId::Initial(_) => None,
+        };
+        Self { table: report.table, backfill, progress: report.progress }
+    }
+}
+
+/// The states of all connectors of a daemon, by name. All clones are one.
+#[derive(Clone, Default)]
+pub struct States(Arc<Mutex<BTreeMap<String, Arc<State>>>>);
+
+impl States {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<State>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of a connector, new if it has none yet.
+    pub fn of(&self, connector: &str) -> Arc<State> {
+        Arc::clone(self.all().entry(connector.to_owned()).or_insert_with(|| State::new(connector)))
+    }
+
+    /// Forgets a connector that the configuration no longer has.
+    pub fn remove(&self, connector: &str) {
+        self.all().remove(connector);
+    }
+
+    /// The connectors' states now, by name.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.all().values().map(|state| state.snapshot()).collect()
+    }
+}
 
 /// How long a commit may take, as buckets of the histogram.
 pub const COMMIT_BUCKETS: [Duration; 8] = [

@@ -1,19 +1,21 @@
 //! The supervisor: starts runs of connectors, and decides what follows their ends.
 //!
 //! What passes by itself is followed by a new run after a backoff with jitter, exactly as after a crash. What doesn't
-//! stops that connector, with its reason, and no other.
+//! stops that connector, with its reason, and no other. A configuration that is read again stops, starts and changes
+//! connectors, and leaves alone those that it says the same of.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
 use super::fault::Fault;
 use super::run::run;
-use super::start::Setting;
+use super::start::{Goal, Setting};
 use super::state::{Phase, State, States};
-use crate::config::Config;
+use crate::config::{Config, Connector};
 use crate::kafka::Connection;
 use crate::kafka::topics::NewTopics;
 use crate::retry::Backoff;
@@ -30,52 +32,186 @@ pub fn kafka_connection(config: &Config) -> Connection {
     }
 }
 
+/// What a connector of `config` runs with, to reach `goal`.
+pub fn setting(config: &Config, connector: &Connector, goal: Goal, runtime: Handle, shutdown: Shutdown) -> Setting {
+    Setting {
+        state: State::new(&connector.name),
+        connector: connector.clone(),
+        kafka: kafka_connection(config),
+        new_topics: new_topics(config),
+        runtime,
+        shutdown,
+        goal,
+    }
+}
+
+fn new_topics(config: &Config) -> NewTopics {
+    NewTopics { partitions: config.topics.partitions, replication_factor: config.topics.replication_factor }
+}
+
+/// What a connector runs with. One that is to run with something else is started anew.
+#[derive(Clone, PartialEq)]
+struct Wanted {
+    connector: Connector,
+    kafka: Connection,
+    new_topics: NewTopics,
+    registry_url: String,
+}
+
+/// The connectors of the configuration, or those of them that `only` names.
+fn wanted(config: &Config, only: &[String]) -> BTreeMap<String, Wanted> {
+    let chosen = config.connectors.values().filter(|connector| only.is_empty() || only.contains(&connector.name));
+    let wanted = |connector: &Connector| Wanted {
+        connector: connector.clone(),
+        kafka: kafka_connection(config),
+        new_topics: new_topics(config),
+        registry_url: config.registry.url.clone(),
+    };
+    chosen.map(|connector| (connector.name.clone(), wanted(connector))).collect()
+}
+
+/// A connector that runs in a thread.
+struct Running {
+    wanted: Wanted,
+    part: Shutdown,
+    thread: JoinHandle<()>,
+}
+
+enum Event {
+    /// The connector's thread has ended, or is about to.
+    Ended(String),
+    /// The configuration may be another one.
+    Reload,
+}
+
+/// Asks a supervisor to read the configuration again.
+pub struct Reload(Sender<Event>);
+
+impl Reload {
+    /// Asks; does nothing if the supervisor has ended.
+    pub fn request(&self) {
+        let _ = self.0.send(Event::Reload);
+    }
+}
+
 /// The connectors of a daemon.
 pub struct Supervisor {
-    settings: Vec<Setting>,
-    registry_url: String,
+    wanted: BTreeMap<String, Wanted>,
+    only: Vec<String>,
+    running: BTreeMap<String, Running>,
+    runtime: Handle,
+    shutdown: Shutdown,
     states: States,
+    tell: Sender<Event>,
+    events: Receiver<Event>,
 }
 
 impl Supervisor {
     /// The connectors of `config`, or those of them that `only` names. Nothing runs yet.
     pub fn new(config: &Config, only: &[String], runtime: Handle, shutdown: Shutdown) -> Self {
-        let kafka = kafka_connection(config);
-        let new_topics =
-            NewTopics { partitions: config.topics.partitions, replication_factor: config.topics.replication_factor };
-        let chosen = config.connectors.values().filter(|connector| only.is_empty() || only.contains(&connector.name));
-        let settings: Vec<Setting> = chosen
-            .map(|connector| Setting {
-                state: State::new(&connector.name),
-                connector: connector.clone(),
-                kafka: kafka.clone(),
-                new_topics,
-                runtime: runtime.clone(),
-                shutdown: shutdown.clone(),
-            })
-            .collect();
-        let states: BTreeMap<_, _> =
-            settings.iter().map(|setting| (setting.connector.name.clone(), Arc::clone(&setting.state))).collect();
-        Self { settings, registry_url: config.registry.url.clone(), states: Arc::new(states) }
+        let wanted = wanted(config, only);
+        let states = States::default();
+        for name in wanted.keys() {
+            states.of(name);
+        }
+        let (tell, events) = channel();
+        Self { wanted, only: only.to_vec(), running: BTreeMap::new(), runtime, shutdown, states, tell, events }
     }
 
     /// What the connectors show of themselves.
     pub fn states(&self) -> States {
-        Arc::clone(&self.states)
+        self.states.clone()
     }
 
-    /// Runs all connectors, each in a thread of its own, until each has ended. Blocks.
-    pub fn run(self) -> std::io::Result<()> {
-        let mut threads = Vec::new();
-        for setting in self.settings {
-            let registry_url = self.registry_url.clone();
-            let name = format!("connector-{}", setting.connector.name);
-            threads.push(std::thread::Builder::new().name(name).spawn(move || watch(&setting, &registry_url))?);
+    /// What asks this one to read the configuration again.
+    pub fn reload_handle(&self) -> Reload {
+        Reload(self.tell.clone())
+    }
+
+    /// Runs all connectors, each in a thread of its own, until each has ended. `load` reads the configuration when it is
+    /// asked for again; what it can't read changes nothing. Blocks.
+    pub fn run<E: std::fmt::Display>(mut self, load: impl Fn() -> Result<Config, E>) -> std::io::Result<()> {
+        for wanted in self.wanted.clone().into_values() {
+            self.start(wanted)?;
         }
-        for thread in threads {
-            // A panic has been caught and told already.
-            let _ = thread.join();
+        while !self.running.is_empty() {
+            match self.events.recv() {
+                Ok(Event::Ended(name)) => self.ended(&name)?,
+                Ok(Event::Reload) => match load() {
+                    Ok(config) => self.reload(&config)?,
+                    Err(error) => tracing::error!("the configuration is not taken over, nothing changes: {error}"),
+                },
+                // We hold a sender ourselves.
+                Err(_) => break,
+            }
         }
+        Ok(())
+    }
+
+    fn start(&mut self, wanted: Wanted) -> std::io::Result<()> {
+        let name = wanted.connector.name.clone();
+        let part = self.shutdown.part();
+        let setting = Setting {
+            state: self.states.of(&name),
+            connector: wanted.connector.clone(),
+            kafka: wanted.kafka.clone(),
+            new_topics: wanted.new_topics,
+            runtime: self.runtime.clone(),
+            shutdown: part.clone(),
+            goal: Goal::Stream,
+        };
+        let (registry_url, tell, thread_name) = (wanted.registry_url.clone(), self.tell.clone(), name.clone());
+        let thread = std::thread::Builder::new().name(format!("connector-{name}")).spawn(move || {
+            watch(&setting, &registry_url);
+            let _ = tell.send(Event::Ended(thread_name));
+        })?;
+        self.running.insert(name, Running { wanted, part, thread });
+        Ok(())
+    }
+
+    /// A connector has ended: by itself, or because it is to run with something else, or not any more.
+    fn ended(&mut self, name: &str) -> std::io::Result<()> {
+        let Some(ended) = self.running.remove(name) else { return Ok(()) };
+        // A panic has been caught and told already.
+        let _ = ended.thread.join();
+        match self.wanted.get(name).cloned() {
+            _ if self.shutdown.is_requested() => Ok(()),
+            Some(wanted) if wanted != ended.wanted => self.start(wanted),
+            Some(_) => Ok(()),
+            None => {
+                self.states.remove(name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a new configuration over: what it adds starts, also what had failed; what it lacks stops; what it changes
+    /// is started anew, and the rest goes on undisturbed.
+    fn reload(&mut self, config: &Config) -> std::io::Result<()> {
+        if self.shutdown.is_requested() {
+            return Ok(());
+        }
+        if let Err(error) = config.select(&self.only) {
+            tracing::error!("the configuration is not taken over, nothing changes: {error}");
+            return Ok(());
+        }
+        self.wanted = wanted(config, &self.only);
+        let mut changed = Vec::new();
+        for (name, running) in &self.running {
+            match self.wanted.get(name) {
+                Some(wanted) if *wanted == running.wanted => continue,
+                Some(_) => changed.push(format!("{name}: changed")),
+                None => changed.push(format!("{name}: removed")),
+            }
+            running.part.request();
+        }
+        let added: Vec<Wanted> =
+            self.wanted.values().filter(|wanted| !self.running.contains_key(&wanted.connector.name)).cloned().collect();
+        for wanted in added {
+            changed.push(format!("{}: started", wanted.connector.name));
+            self.start(wanted)?;
+        }
+        tracing::info!(connectors = ?changed, "configuration taken over");
         Ok(())
     }
 }
@@ -121,6 +257,27 @@ fn supervise(setting: &Setting, registry_url: &str) {
     }
     setting.state.enter(Phase::Stopped);
     tracing::info!(connector, "connector stopped");
+}
+
+/// Runs one connector until its goal is reached, the shutdown, or a failure that doesn't pass by itself. The slot must be
+/// free: whoever has it reads the tables. Blocks.
+pub fn run_to_goal(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
+    let mut backoff = Backoff::default();
+    loop {
+        let began = Instant::now();
+        let fault = match run(setting, registry_url) {
+            Ok(()) | Err(Fault::Interrupted) => return Ok(()),
+            Err(fault) if fault.is_transient() && !fault.is_slot_taken() => fault,
+            Err(fault) => return Err(fault),
+        };
+        if setting.shutdown.is_requested() {
+            return Ok(());
+        }
+        let delay = backoff.failed_after(began.elapsed());
+        let (connector, error) = (&setting.connector.name, with_causes(&fault));
+        tracing::warn!(connector, %error, retry_in = ?delay, "interrupted; it goes on at the chunk");
+        pause(setting, delay);
+    }
 }
 
 fn stand_by(setting: &Setting) {

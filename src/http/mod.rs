@@ -66,7 +66,7 @@ async fn upkeep(metrics: PrometheusHandle, shutdown: Shutdown) {
 }
 
 fn snapshots(served: &Served) -> Vec<Snapshot> {
-    served.states.values().map(|state| state.snapshot()).collect()
+    served.states.snapshots()
 }
 
 async fn render_metrics(Shared(served): Shared<Served>) -> impl IntoResponse {

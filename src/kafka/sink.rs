@@ -63,6 +63,8 @@ pub struct SinkOptions {
 pub trait SinkObserver: Send + Sync + 'static {
     /// The position is in Kafka: it may be acknowledged to Postgres.
     fn stored(&self, stored: &StoredPosition, committed: Committed);
+    /// What is stored besides the position has changed; [`stored`](Self::stored) follows.
+    fn changed(&self, stored: &StoredPosition);
     /// A source transaction had to be split.
     fn split(&self, position: Position);
 }
@@ -362,6 +364,7 @@ impl Worker {
         if !open.at_boundary {
             self.observer.split(open.end);
         }
+        let changed = !open.changes.is_empty();
         for change in open.changes.drain(..) {
             self.stored.apply(change);
         }
@@ -379,6 +382,9 @@ impl Worker {
         self.open = None;
         self.window = 0;
         self.committed_at = Some(Instant::now());
+        if changed {
+            self.observer.changed(&self.stored);
+        }
         self.observer.stored(&self.stored, Committed { commit_took: now.elapsed(), ..held });
         Ok(())
     }

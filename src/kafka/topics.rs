@@ -60,7 +60,7 @@ impl TopicFault {
 }
 
 /// How topics are created.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewTopics {
     /// How many partitions.
     pub partitions: i32,

@@ -22,11 +22,14 @@ use crate::kafka::positions::{BackfillProgress, BackfillState, Change, SnapshotP
 use crate::kafka::progress::Reading;
 use crate::kafka::{Batch, Home, Record, TopicId};
 use crate::lsn::Lsn;
+use crate::postgres::backfills::Progress;
 
 /// A batch's buffer is cut down to this after a large row had made it grow.
 const KEEP_BATCH_BYTES: usize = 8 << 20;
 /// So many batches exist beyond one for each reader.
 const SPARE_BATCHES: usize = 2;
+/// The size of a block, for people: hardly anybody compiles Postgres with another one.
+const BLOCK_BYTES: u64 = 8192;
 /// So many chunks may be with the sink.
 const IN_SINK_MAX: usize = 2;
 
@@ -83,10 +86,8 @@ pub struct Report {
     pub reading: ReadingId,
     /// The table's name as SQL writes it.
     pub table: String,
-    /// Rows that were written.
-    pub rows: u64,
-    /// Blocks that are in, and all blocks; `None` before the survey.
-    pub blocks: Option<(u64, u64)>,
+    /// How far it is.
+    pub progress: Progress,
 }
 
 /// Where the readers and the stream meet.
@@ -121,6 +122,8 @@ struct Inner {
     empty: Vec<Batch>,
     in_sink: usize,
     failed: Vec<(ReadingId, SnapshotError)>,
+    /// First rows that were read whole in this run.
+    finished: Vec<Report>,
 }
 
 impl Desk {
@@ -136,6 +139,7 @@ impl Desk {
             empty: std::iter::repeat_with(Batch::default).take(readers + SPARE_BATCHES).collect(),
             in_sink: 0,
             failed: Vec::new(),
+            finished: Vec::new(),
         };
         Arc::new(Self {
             tables,
@@ -220,14 +224,12 @@ impl Desk {
 
     /// What all readings have come to.
     pub fn reports(&self) -> Vec<Report> {
-        let inner = self.inner();
-        let report = |(reading, work): (&ReadingId, &Work)| Report {
-            reading: *reading,
-            table: self.name_of(work.table()).to_owned(),
-            rows: work.rows(),
-            blocks: work.blocks(),
-        };
-        inner.works.iter().map(report).collect()
+        self.inner().works.iter().map(|(reading, work)| report(self, *reading, work)).collect()
+    }
+
+    /// The tables whose first rows this run has read to their end.
+    pub fn finished(&self) -> Vec<Report> {
+        self.inner().finished.clone()
     }
 
     /// Whether something is to be read, or on its way.
@@ -471,9 +473,7 @@ impl Inner {
             }
             batch.changes.append(&mut self.changes);
             batch.changes.push(progress(desk, job.reading, work));
-            if work.is_done() {
-                self.works.remove(&job.reading);
-            }
+            self.end_if_done(desk, job.reading);
             batch.home = Some(Arc::clone(desk) as Arc<dyn Home>);
             self.in_sink += 1;
             return Some(batch);
@@ -493,8 +493,16 @@ impl Inner {
         if let Some(work) = self.works.get(&reading).filter(|work| work.is_done()) {
             let change = progress(desk, reading, work);
             self.changes.push(change);
-            self.works.remove(&reading);
+            self.end_if_done(desk, reading);
         }
+    }
+
+    fn end_if_done(&mut self, desk: &Desk, reading: ReadingId) {
+        let Some(work) = self.works.get(&reading).filter(|work| work.is_done()) else { return };
+        if matches!(reading, ReadingId::Initial(_)) {
+            self.finished.push(report(desk, reading, work));
+        }
+        self.works.remove(&reading);
     }
 
     fn recycle(&mut self, mut batch: Batch) {
@@ -503,14 +511,24 @@ impl Inner {
     }
 }
 
+fn report(desk: &Desk, reading: ReadingId, work: &Work) -> Report {
+    Report {
+        reading,
+        table: desk.name_of(work.table()).to_owned(),
+        progress: Progress {
+            rows_written: work.rows(),
+            bytes_read: work.blocks().map_or(0, |(done, _)| done * BLOCK_BYTES),
+            bytes_total: work.blocks().map(|(_, all)| all * BLOCK_BYTES),
+            rows_estimated: work.rows_estimated(),
+        },
+    }
+}
+
 /// What is to be stored of a reading.
 fn progress(desk: &Desk, reading: ReadingId, work: &Work) -> Change {
     let table = desk.name_of(work.table()).to_owned();
     match reading {
-        ReadingId::Initial(_) if work.is_done() => {
-            tracing::info!(table, rows = work.rows(), "snapshot done");
-            Change::Snapshot { table, progress: SnapshotProgress::Done }
-        }
+        ReadingId::Initial(_) if work.is_done() => Change::Snapshot { table, progress: SnapshotProgress::Done },
         ReadingId::Initial(_) => Change::Snapshot { table, progress: SnapshotProgress::Reading(work.reading()) },
         ReadingId::Backfill(id) => {
             let state = match work.is_done() {
@@ -537,7 +555,7 @@ mod tests {
         let Claim::Survey { reading, .. } = desk.claim() else { panic!("a survey comes first") };
         desk.surveyed(
             reading,
-            Some(vec![HeapFacts { oid: 1, name: TableName::new("public", "t"), file_node: 2, blocks }]),
+            Some(vec![HeapFacts { oid: 1, name: TableName::new("public", "t"), file_node: 2, blocks, rows: 0 }]),
         );
         desk
     }

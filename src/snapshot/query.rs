@@ -11,13 +11,15 @@ pub fn begin(heap: &TableName) -> String {
     format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ONLY {heap} IN ACCESS SHARE MODE")
 }
 
-/// Reads a stretch: a TID range scan (Postgres 14 and later), of the published rows, as far as they were asked for.
-pub fn copy(job: &Job, columns: &[&str], row_filter: Option<&str>) -> String {
+/// Reads a stretch: a TID range scan (Postgres 14 and later), of the published rows, as far as they were asked for. A
+/// partition goes by the name of its table, which a condition may use.
+pub fn copy(job: &Job, table: &str, columns: &[&str], row_filter: Option<&str>) -> String {
     let columns: Vec<String> = columns.iter().map(|column| quote_ident(column)).collect();
     let mut sql = format!(
-        "COPY (SELECT {} FROM ONLY {} WHERE ctid >= '{}'::pg_catalog.tid AND ctid < '{}'::pg_catalog.tid",
+        "COPY (SELECT {} FROM ONLY {} AS {} WHERE ctid >= '{}'::pg_catalog.tid AND ctid < '{}'::pg_catalog.tid",
         columns.join(", "),
         job.name,
+        quote_ident(table),
         job.stretch.from,
         job.stretch.to
     );
@@ -53,8 +55,8 @@ mod tests {
             filter: Some("total > 5 -- dear ones".into()),
         };
         assert_eq!(
-            copy(&job, &["id", "To Tal"], Some("(paid)")),
-            "COPY (SELECT \"id\", \"To Tal\" FROM ONLY \"Shop\".\"or\"\"ders\" \
+            copy(&job, "orders", &["id", "To Tal"], Some("(paid)")),
+            "COPY (SELECT \"id\", \"To Tal\" FROM ONLY \"Shop\".\"or\"\"ders\" AS \"orders\" \
              WHERE ctid >= '(0,0)'::pg_catalog.tid AND ctid < '(64,0)'::pg_catalog.tid \
              AND (\n(paid)\n) AND (\ntotal > 5 -- dear ones\n)) TO STDOUT"
         );

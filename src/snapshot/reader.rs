@@ -184,6 +184,7 @@ impl<'s> Reader<'s> {
             name: heap.name,
             file_node: heap.file_node,
             blocks: heap.blocks,
+            rows: heap.rows,
         };
         Ok(heaps.into_iter().map(facts).collect())
     }
@@ -265,7 +266,7 @@ impl<'s> Reader<'s> {
         }
         let (shape, published, encoder) = self.shape(taken.job.table).await?;
         let columns: Vec<&str> = shape.columns.iter().map(|column| column.name.as_str()).collect();
-        let sql = query::copy(&taken.job, &columns, published.row_filter.as_deref());
+        let sql = query::copy(&taken.job, &table.name.name, &columns, published.row_filter.as_deref());
         self.copy(&sql, columns.len(), &encoder, taken, facts.time).await?;
         let control = self.control().await.map_err(failed)?;
         control.execute("ending a chunk's transaction", "COMMIT").await.map_err(failed)?;

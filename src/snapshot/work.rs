@@ -41,6 +41,8 @@ pub struct HeapFacts {
     pub file_node: u32,
     /// How many blocks it has.
     pub blocks: u32,
+    /// How many rows it has, by the statistics; 0 where there are none.
+    pub rows: u64,
 }
 
 /// A stretch that a reader has taken.
@@ -236,6 +238,12 @@ impl Work {
         Some((sum(|heap| heap.progress.blocks_done()), sum(|heap| heap.progress.blocks)))
     }
 
+    /// How many rows there are in all, if the statistics tell and all rows are wanted.
+    pub fn rows_estimated(&self) -> Option<u64> {
+        let rows: u64 = self.heaps.as_ref()?.iter().map(|heap| heap.facts.rows).sum();
+        Some(rows).filter(|rows| *rows > 0 && self.filter.is_none())
+    }
+
     /// What is to be stored of it.
     pub fn reading(&self) -> Reading {
         let Some(heaps) = &self.heaps else { return Reading { rows: self.rows, ..self.stored.clone() } };
@@ -289,7 +297,7 @@ mod tests {
     const ID: ReadingId = ReadingId::Initial(TopicId(0));
 
     fn facts(oid: u32, file_node: u32, blocks: u32) -> HeapFacts {
-        HeapFacts { oid, name: TableName::new("public", format!("t{oid}")), file_node, blocks }
+        HeapFacts { oid, name: TableName::new("public", format!("t{oid}")), file_node, blocks, rows: 0 }
     }
 
     fn work(stored: Reading, heaps: &[HeapFacts]) -> Work {

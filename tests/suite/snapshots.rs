@@ -211,3 +211,173 @@ fn a_long_row_is_a_chunk_of_its_own() {
     wait_for_snapshot(&daemon, 1);
     connector.records("t", 40);
 }
+
+fn run(connector: &Connector, arguments: &[&str]) -> String {
+    let output = connector.command().args(arguments).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    said
+}
+
+#[test]
+fn a_backfill_writes_the_rows_again_that_are_asked_for_and_nothing_older_than_the_stream() {
+    let connector = Connector::of(
+        "CREATE TABLE t (id int PRIMARY KEY, b text); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 10) i",
+    );
+    run(&connector, &["migrate", connector.name()]);
+    let daemon = connector.start_streaming();
+    wait_for_snapshot(&daemon, 1);
+    connector.database.execute("UPDATE t SET b = 'b' WHERE id = 3");
+    connector.records("t", 11);
+    let said = run(&connector, &["backfill", connector.name(), "public.t", "--where", "t.id <= 4 AND b <> 'x'"]);
+    assert!(said.contains("done"), "{said}");
+    assert_eq!(
+        short(&connector.records("t", 15)[11..]),
+        ["1: 1 a", "2: 2 a", "4: 4 a", "3: 3 b"],
+        "as they lie in the table"
+    );
+    let state = "SELECT string_agg(state || ' ' || rows_written, ',') FROM tablecast.backfills";
+    assert_eq!(connector.database.query(state).unwrap(), "done 4");
+}
+
+#[test]
+fn a_backfill_goes_on_after_a_crash_and_ends_when_it_is_cancelled() {
+    let connector = Connector::of(
+        "CREATE TABLE t (id int PRIMARY KEY, b text);
+         INSERT INTO t SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 20000) i",
+    );
+    run(&connector, &["migrate", connector.name()]);
+    let daemon = connector.start_streaming();
+    wait_for_snapshot(&daemon, 1);
+    assert!(daemon.terminate().success());
+    connector.reconfigure("database_url", "snapshot_chunk_bytes = \"8KiB\"\nsnapshot_readers = 1\ndatabase_url");
+    let daemon = connector.start_streaming();
+    run(&connector, &["backfill", connector.name(), "public.t", "--detach"]);
+    let rows = "SELECT coalesce(max(rows_written), 0) > 0 FROM tablecast.backfills";
+    wait_for("the backfill to begin", || (connector.database.query(rows)? == "t").then_some(()));
+    daemon.kill();
+    let daemon = connector.start_streaming();
+    daemon.wait_for_log("backfill begins, or goes on");
+    let second = run(&connector, &["backfill", connector.name(), "public.t", "--detach"]);
+    let id = "SELECT max(id) FROM tablecast.backfills";
+    let id = connector.database.query(id).unwrap();
+    assert!(second.contains(&id), "{second}");
+    let first = "SELECT state || ' ' || rows_written FROM tablecast.backfills ORDER BY id LIMIT 1";
+    wait_for("the first backfill to end", || (connector.database.query(first)? == "done 20000").then_some(()));
+    run(&connector, &["backfill", connector.name(), "--cancel"]);
+    let states = "SELECT string_agg(state, ',' ORDER BY id) FROM tablecast.backfills";
+    assert_eq!(connector.database.query(states).unwrap(), "done,cancelled");
+    let records = topic::read(&connector.topic("t")).len();
+    assert!((40_000..60_000).contains(&records), "{records}");
+}
+
+#[test]
+fn a_backfill_that_can_not_be_done_says_why() {
+    let connector = Connector::of("CREATE TABLE t (id int PRIMARY KEY, n numeric(5,2)); INSERT INTO t VALUES (1, 1)");
+    run(&connector, &["migrate", connector.name()]);
+    let daemon = connector.start_streaming();
+    wait_for_snapshot(&daemon, 1);
+    let insert = format!(
+        "INSERT INTO tablecast.backfills (connector, schema_name, table_name, \"where\")
+         VALUES ('{0}', 'public', 'nowhere', NULL), ('{0}', 'public', 't', 'id / 0 = 1')",
+        connector.name()
+    );
+    connector.database.execute(&insert);
+    let errors = "SELECT string_agg(state || ': ' || error, E'\\n' ORDER BY id) FROM tablecast.backfills";
+    let errors = wait_for("both to fail", || {
+        let errors = connector.database.query(errors)?;
+        (errors.matches("failed").count() == 2).then_some(errors)
+    });
+    assert!(errors.contains("public.nowhere is not captured") && errors.contains("division by zero"), "{errors}");
+    connector.database.execute("INSERT INTO t VALUES (2, 2)");
+    connector.records("t", 2);
+}
+
+#[test]
+fn the_snapshot_command_reads_the_tables_and_a_later_run_goes_on_from_there() {
+    let connector = Connector::of(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 100);
+         CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)",
+    );
+    let said = run(&connector, &["snapshot", connector.name(), "public.t"]);
+    assert!(said.contains("100"), "{said}");
+    connector.records("t", 100);
+    connector.records("u", 0);
+    connector.database.execute("INSERT INTO t VALUES (101)");
+    let daemon = connector.start_streaming();
+    wait_for_snapshot(&daemon, 1);
+    connector.records("t", 101);
+    connector.records("u", 1);
+    let output = connector.command().args(["snapshot", connector.name()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("is in use") && said.contains("tablecast backfill"), "{said}");
+}
+
+#[test]
+fn sighup_takes_over_what_the_configuration_adds_and_changes_and_lets_the_rest_alone() {
+    let connector = Connector::configured(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)",
+        "",
+        T,
+    );
+    let daemon = connector.start_streaming();
+    wait_for_snapshot(&daemon, 1);
+
+    connector.reconfigure("[connectors.", "[conectors.");
+    daemon.hang_up();
+    daemon.wait_for_log("nothing changes");
+    assert!(daemon.log().contains("conectors"), "{}", daemon.log());
+
+    connector.configure("", &format!("{T}\n[connectors.NAME.tables.\"public.u\"]"));
+    daemon.hang_up();
+    wait_for_snapshot(&daemon, 2);
+    connector.records("u", 1);
+
+    // What is not changed is not started anew.
+    daemon.hang_up();
+    daemon.wait_for_log_times("configuration taken over", 2);
+    connector.configure("", "[connectors.NAME.tables.\"public.u\"]");
+    daemon.hang_up();
+    daemon.wait_for_log("taken out of the publication");
+    daemon.wait_for_log_times(" streaming ", 3);
+    connector.database.execute("INSERT INTO t VALUES (2); INSERT INTO u VALUES (2)");
+    connector.records("u", 2);
+    connector.records("t", 1);
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn a_table_that_is_dropped_or_may_no_longer_be_read_amid_its_snapshot_is_told() {
+    let connector = Connector::of(
+        "CREATE TABLE t (id int PRIMARY KEY, b text); INSERT INTO t SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 20000) i;
+         CREATE TABLE u (id int PRIMARY KEY)",
+    );
+    connector.reconfigure("database_url", "snapshot_chunk_bytes = \"4KiB\"\nsnapshot_readers = 1\ndatabase_url");
+    let daemon = connector.start_streaming();
+    wait_for("a chunk", || (!topic::read(&connector.topic("t")).is_empty()).then_some(()));
+    connector.database.execute("DROP TABLE t");
+    daemon.wait_for_log("the table is gone");
+    connector.database.execute("INSERT INTO u VALUES (1)");
+    connector.records("u", 1);
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn a_snapshot_gives_way_to_ddl_and_holds_no_transaction_for_long() {
+    let connector = Connector::of(
+        "CREATE TABLE t (id int PRIMARY KEY, b text);
+         INSERT INTO t SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 40000) i",
+    );
+    connector.reconfigure("database_url", "snapshot_chunk_bytes = \"8KiB\"\nsnapshot_readers = 1\ndatabase_url");
+    let daemon = connector.start_streaming();
+    wait_for("a chunk", || (!topic::read(&connector.topic("t")).is_empty()).then_some(()));
+    connector.database.execute("SET lock_timeout = '5s'; ALTER TABLE t ADD COLUMN c int");
+    assert!(!daemon.log().contains("snapshot done"), "the table was read before it could be altered");
+    connector.database.execute("UPDATE t SET c = 1 WHERE id = 40000");
+    wait_for_snapshot(&daemon, 1);
+    connector.wait_until_caught_up();
+    let records = topic::read(&connector.topic("t"));
+    assert_eq!(fold(&records).len(), 40_000);
+    assert!(fold(&records)["40000"].ends_with(" 1"));
+}

@@ -9,7 +9,7 @@ use crate::postgres::control::{Control, ControlError};
 /// A partitioned table has no rows of its own. Foreign partitions are never published.
 const HEAPS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, coalesce(pg_relation_filenode(c.oid), 0),
-       pg_relation_size(c.oid) / current_setting('block_size')::int8
+       pg_relation_size(c.oid) / current_setting('block_size')::int8, greatest(c.reltuples, 0)::int8
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE isleaf))
 ORDER BY c.oid";
@@ -58,6 +58,8 @@ pub struct HeapRow {
     pub file_node: u32,
     /// How many blocks it has now.
     pub blocks: u32,
+    /// How many rows it has, by the statistics; 0 where there are none.
+    pub rows: u64,
 }
 
 /// A snapshot, and what is true of a heap with it.
@@ -113,6 +115,7 @@ impl Control {
             name: TableName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
             file_node: row.get(3),
             blocks: u32::try_from(row.get::<_, i64>(4)).unwrap_or(u32::MAX),
+            rows: row.get::<_, i64>(5).unsigned_abs(),
         };
         Ok(rows.iter().map(heap).collect())
     }

@@ -180,6 +180,12 @@ impl Daemon {
         self.child.wait().unwrap()
     }
 
+    /// Asks it to read its configuration again.
+    pub fn hang_up(&self) {
+        let done = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
     /// Ends it as a crash would.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
