@@ -340,6 +340,8 @@ impl Desk {
             each(work, &taken.job);
         }
         inner.recycle(taken.batch);
+        // The last heap may have become an empty one: no chunk would tell.
+        inner.conclude(self, taken.job.reading);
         self.done(inner);
     }
 
@@ -631,6 +633,16 @@ mod tests {
         assert!(desk.take_merge(Lsn(1)).is_none());
         desk.take_back(first);
         assert!(desk.take_merge(Lsn(1)).is_some());
+    }
+
+    #[test]
+    fn a_reading_ends_whose_last_heap_was_rewritten_and_is_empty() {
+        let desk = desk(10);
+        let taken = claim(&desk);
+        desk.rewritten(taken, 3, 0);
+        let batch = desk.take_merge(Lsn(0)).unwrap();
+        assert_eq!(batch.changes, [Change::Snapshot { table: "public.t".into(), progress: SnapshotProgress::Done }]);
+        assert!(batch.is_empty() && !desk.is_active());
     }
 
     #[test]
