@@ -94,7 +94,7 @@ impl Case<'_> {
         for key in keys {
             let (row, folded) = (self.rows.get(key), self.folded.get(key));
             if row != folded && !wrong.contains_key(key.as_str()) {
-                let (row, folded) = (row.map(shown_row), folded.map(shown_row));
+                let (row, folded) = (row.map(|row| shown_row(row)), folded.map(|row| shown_row(row)));
                 wrong.insert(key, format!("the row is {row:?}, the last record {folded:?}"));
             }
         }
@@ -109,7 +109,7 @@ impl Case<'_> {
         let history: Vec<_> = self.histories.get(key).into_iter().flatten().map(show).collect();
         let row = numbers.get(key).map(|number| Row { table: self.place, number: *number });
         let committed = row.map_or_else(Vec::new, |row| self.ledger.versions_of(row));
-        let version = self.rows.get(key).map(shown_row);
+        let version = self.rows.get(key).map(|row| shown_row(row));
         format!(
             "{} key {key}: {what}\n    records (version@offset): {}\n    committed: {committed:?}\n    row: {version:?}",
             self.name,
@@ -132,7 +132,7 @@ impl Case<'_> {
     }
 }
 
-fn shown_row(row: &Vec<Option<String>>) -> String {
+fn shown_row(row: &[Option<String>]) -> String {
     let cell = |cell: &Option<String>| cell.as_ref().map_or("null".to_owned(), |text| text.chars().take(40).collect());
     row.iter().map(cell).collect::<Vec<_>>().join(" ")
 }

@@ -21,9 +21,9 @@ use super::tables::{FIRST_VERSIONS, Table, list};
 
 /// Settings of a session: an advisory lock in a circle is to be noticed soon.
 const SETTINGS: &str = "SET deadlock_timeout = '20ms'; SET timezone = 'UTC'";
-const PAUSE_MS: std::ops::Range<u64> = 0..25;
+const PAUSE_MS: std::ops::Range<u64> = 0..15;
 /// How long a transaction stays open in between, if it does.
-const HOLD_MS: std::ops::Range<u64> = 20..500;
+const HOLD_MS: std::ops::Range<u64> = 10..400;
 /// Numbers below it are changed more often than others.
 const HOT: i64 = 12;
 
@@ -214,7 +214,7 @@ impl Session {
                 }
                 _ => self.step().await?,
             }
-            if self.rng.u8(..100) < 6 {
+            if self.rng.u8(..100) < 4 {
                 let_pass(Duration::from_millis(self.rng.u64(HOLD_MS))).await;
             }
         }
@@ -310,8 +310,8 @@ impl Session {
         let count = count.min(table.rows_at_once()).min(table.numbers as usize);
         let mut numbers: Vec<i64> = match self.rng.u8(..100) {
             0..=34 if !again.is_empty() => again,
-            0..=54 => (0..count.min(3)).map(|_| self.rng.i64(0..HOT)).collect(),
-            55..=74 => {
+            0..=44 => (0..count.min(3)).map(|_| self.rng.i64(0..HOT)).collect(),
+            45..=69 => {
                 let first = self.rng.i64(0..=table.numbers - count as i64);
                 (first..first + count as i64).collect()
             }

@@ -59,9 +59,9 @@ const SEEDS_PER_LATE_SEED: usize = 4;
 const PLAN: Plan = Plan {
     size: Size { tables: (2, 4), rows_max: 3_000 },
     sessions: (1, 3),
-    chunks: &[1, 1, 2, 8],
+    chunks: &[1, 2, 2, 8],
     kills_max: 4,
-    backfills_max: 0,
+    backfills_max: 3,
     load: (Duration::from_secs(1), Duration::from_secs(5)),
 };
 

@@ -77,9 +77,10 @@ impl Table {
         let rows = match rng.u8(..10) {
             0 => 0,
             1 => rng.i64(1..20),
+            2..=6 => rng.i64(1..=size.rows_max / 4),
             _ => rng.i64(1..=size.rows_max),
         };
-        let rows = if has_body { rows.min(200) } else { rows };
+        let rows = if has_body { rows.min(60) } else { rows };
         Self {
             name: format!("t{at}"),
             key: keys[rng.usize(..keys.len())],
@@ -303,7 +304,7 @@ impl Extra {
             Extra::Note => "CASE WHEN v % 5 > 0 THEN left(repeat(md5((n + v)::text), 3), (v % 90)::int) END",
             Extra::Amount => "((n * 37 + v) % 1000000) / 100.0 - 5000",
             Extra::At => "timestamptz '2020-02-29 12:00Z' + v * interval '1 second' + n * interval '1 microsecond'",
-            Extra::Body => "(SELECT string_agg(md5(concat(n, v, i)), '') FROM generate_series(1, 100) i)",
+            Extra::Body => "(SELECT string_agg(md5(concat(n, v, i)), '') FROM generate_series(1, 70) i)",
         }
     }
 }
