@@ -283,8 +283,8 @@ impl Desk {
     }
 
     /// Whether a snapshot will do for the chunk of this window.
-    pub fn judge(&self, window: WindowId, in_progress: &[u32]) -> Verdict {
-        self.inner().windows.judge(window, in_progress)
+    pub fn judge(&self, window: WindowId, in_progress: &[u32], next: u32) -> Verdict {
+        self.inner().windows.judge(window, in_progress, next)
     }
 
     /// A chunk is read; it may be merged when the stream has come to `high`.

@@ -287,7 +287,7 @@ impl<'s> Reader<'s> {
             let Some(facts) = control.snapshot_facts(heap).await.map_err(failed)? else {
                 return Err(Obstacle::Moved);
             };
-            let waits_for = match self.setting.desk.judge(taken.window, &facts.in_progress) {
+            let waits_for = match self.setting.desk.judge(taken.window, &facts.in_progress, facts.next_xid) {
                 Verdict::Good => return Ok(facts),
                 Verdict::TooOld => Vec::new(),
                 Verdict::Unless(unknown) => {

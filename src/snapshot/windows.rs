@@ -14,6 +14,9 @@
 //! it isn't known whether it did. Where such a one is still in progress, it is asked whether it has written to the
 //! heap at all, which its lock on it tells until it is visible.
 //!
+//! In progress in a snapshot is what it lists, and everything from its `xmax` on: it doesn't list those, though they may
+//! long have committed and wait for a standby, if only none that is later has become visible.
+//!
 //! Pure, but for the memory it takes, which is bounded.
 
 use std::collections::{HashSet, VecDeque};
@@ -158,17 +161,23 @@ impl Windows {
         if window.spoiled { Closed::Spoiled } else { Closed::Noted(window.noted) }
     }
 
-    /// Whether a snapshot that was taken while the window was open will do for its chunk. `in_progress` are the
-    /// transactions that are in progress in it.
-    pub fn judge(&self, id: WindowId, in_progress: &[u32]) -> Verdict {
+    /// Whether a snapshot that was taken while the window was open will do for its chunk. The snapshot doesn't see the
+    /// transactions that are in progress in it, nor any from `next` on, begun or not: ids are handed out in one order,
+    /// and transactions end in another.
+    pub fn judge(&self, id: WindowId, in_progress: &[u32], next: u32) -> Verdict {
         let Some(window) = self.open.iter().find(|window| window.id == id) else { return Verdict::TooOld };
-        let after = usize::try_from(self.came - window.opened_at).unwrap_or(usize::MAX);
-        let before = self.recent.len().saturating_sub(after);
-        let came_before = |xid: &u32| self.recent.range(..before).any(|came| came == xid);
-        let came_after = |xid: &u32| self.recent.range(before..).any(|came| came == xid);
-        if in_progress.iter().any(came_before) {
+        if !is_later(next, self.horizon) {
+            // Of those in between, it isn't known whether they came. The next snapshot lists them.
             return Verdict::TooOld;
         }
+        let after = usize::try_from(self.came - window.opened_at).unwrap_or(usize::MAX);
+        let before = self.recent.len().saturating_sub(after);
+        let unseen: HashSet<u32> = in_progress.iter().copied().collect();
+        let is_unseen = |xid: &u32| !is_later(next, *xid) || unseen.contains(xid);
+        if self.recent.range(..before).any(is_unseen) {
+            return Verdict::TooOld;
+        }
+        let came_after = |xid: &u32| self.recent.range(before..).any(|came| came == xid);
         let is_unknown = |xid: &&u32| !is_later(**xid, self.horizon) && !came_after(xid);
         let unknown: Vec<u32> = in_progress.iter().filter(is_unknown).copied().collect();
         if unknown.is_empty() { Verdict::Good } else { Verdict::Unless(unknown) }
@@ -215,10 +224,27 @@ mod tests {
         windows.begin(11);
         let window = windows.open(TABLE);
         windows.begin(12);
-        assert_eq!(windows.judge(window, &[11]), Verdict::TooOld);
+        assert_eq!(windows.judge(window, &[11], 20), Verdict::TooOld);
         // What came since was noted, and what has not come is no matter.
-        assert_eq!(windows.judge(window, &[12, 13]), Verdict::Good);
-        assert_eq!(windows.judge(window, &[]), Verdict::Good);
+        assert_eq!(windows.judge(window, &[12, 13], 20), Verdict::Good);
+        assert_eq!(windows.judge(window, &[], 20), Verdict::Good);
+    }
+
+    #[test]
+    fn a_snapshot_sees_nothing_from_its_next_transaction_id_on_though_it_lists_none_of_it() {
+        let mut windows = Windows::new(10);
+        windows.begin(13);
+        windows.begin(11);
+        let window = windows.open(TABLE);
+        windows.begin(14);
+        assert_eq!(windows.judge(window, &[], 11), Verdict::TooOld);
+        assert_eq!(windows.judge(window, &[], 13), Verdict::TooOld);
+        assert_eq!(windows.judge(window, &[], 14), Verdict::Good);
+        // Of 10, it isn't known whether it came, and this one wouldn't tell whether it is in progress.
+        let mut windows = Windows::new(10);
+        let window = windows.open(TABLE);
+        assert_eq!(windows.judge(window, &[], 10), Verdict::TooOld);
+        assert_eq!(windows.judge(window, &[], 11), Verdict::Good);
     }
 
     #[test]
@@ -229,12 +255,12 @@ mod tests {
             windows.begin(xid);
         }
         let window = windows.open(TABLE);
-        assert_eq!(windows.judge(window, &[9, 15, 20, 30]), Verdict::Unless(vec![9, 15, 20]));
-        assert_eq!(windows.judge(window, &[21]), Verdict::TooOld);
-        assert_eq!(windows.judge(window, &[23]), Verdict::Good);
+        assert_eq!(windows.judge(window, &[9, 15, 20, 30], 40), Verdict::Unless(vec![9, 15, 20]));
+        assert_eq!(windows.judge(window, &[21], 40), Verdict::TooOld);
+        assert_eq!(windows.judge(window, &[23], 40), Verdict::Good);
         windows.begin(12);
         // Begun before 20 was forgotten, but it came after the window opened: its changes are noted.
-        assert_eq!(windows.judge(window, &[12]), Verdict::Good);
+        assert_eq!(windows.judge(window, &[12], 40), Verdict::Good);
     }
 
     #[test]
@@ -242,8 +268,9 @@ mod tests {
         let mut windows = Windows::new(u32::MAX - 1);
         windows.begin(5);
         let window = windows.open(TABLE);
-        assert_eq!(windows.judge(window, &[u32::MAX - 3, 6]), Verdict::Unless(vec![u32::MAX - 3]));
-        assert_eq!(windows.judge(window, &[5]), Verdict::TooOld);
+        assert_eq!(windows.judge(window, &[u32::MAX - 3, 6], 9), Verdict::Unless(vec![u32::MAX - 3]));
+        assert_eq!(windows.judge(window, &[5], 9), Verdict::TooOld);
+        assert_eq!(windows.judge(window, &[], 5), Verdict::TooOld);
     }
 
     #[test]
