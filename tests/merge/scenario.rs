@@ -12,7 +12,7 @@ use super::load::Load;
 use super::patience::let_run_for;
 use super::support::connector::{Connector, Daemon};
 use super::support::postgres::Database;
-use super::tables::{self, Size};
+use super::tables::{self, Size, Table};
 use super::topics::{self, Stored};
 
 /// What a daemon says when it gives up on a connector: no restart helps.
@@ -21,6 +21,8 @@ const GIVEN_UP: &str = "will not be started again";
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it is looked whether all is done.
 const LOOK: Duration = Duration::from_millis(50);
+/// Room for a few rows with a body.
+const LARGE_ROWS_KIB: u32 = 8;
 /// More complaints say no more.
 const COMPLAINTS_SHOWN: usize = 8;
 /// Lines of each log.
@@ -54,7 +56,7 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
     let tables = tables::random(&mut rng, plan.size);
     let database = Database::create_on(server_url);
     let mut load = Load::prepare(database.config(), tables, &mut rng);
-    let connector = connector(database, &mut rng, plan);
+    let connector = connector(database, &load, &mut rng, plan);
     let mut story = Story::new(seed, &connector, &load);
     let sessions = rng.usize(plan.sessions.0..=plan.sessions.1);
     let kills = rng.usize(..=plan.kills_max);
@@ -121,8 +123,10 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
     Outcome { summary, slowest_commit: load.slowest_commit() }
 }
 
-fn connector(database: Database, rng: &mut Rng, plan: &Plan) -> Connector {
+fn connector(database: Database, load: &Load, rng: &mut Rng, plan: &Plan) -> Connector {
     let chunk = plan.chunks[rng.usize(..plan.chunks.len())];
+    // Finding out that each row is too large for two takes long.
+    let chunk = if load.tables().iter().any(Table::has_body) { chunk.max(LARGE_ROWS_KIB) } else { chunk };
     let (readers, partitions) = (rng.u8(1..=4), rng.u8(1..=3));
     let settings =
         format!("snapshot_chunk_bytes = \"{chunk}KiB\"\nsnapshot_readers = {readers}\nposition_interval = \"200ms\"");

@@ -123,7 +123,7 @@ impl Table {
         for heap in self.heaps().into_iter().chain(std::iter::once(name.clone())).filter(|_| self.full) {
             sql += &format!("ALTER TABLE {heap} REPLICA IDENTITY FULL;");
         }
-        if self.extras.contains(&Extra::Body) {
+        if self.has_body() {
             sql += &format!("ALTER TABLE {name} ALTER body SET STORAGE EXTERNAL;");
         }
         let order = if self.scattered { "md5(n::text)" } else { "n" };
@@ -151,7 +151,12 @@ impl Table {
 
     /// The most rows that one statement is to change: large rows come in small numbers.
     pub fn rows_at_once(&self) -> usize {
-        if self.extras.contains(&Extra::Body) { 20 } else { 400 }
+        if self.has_body() { 20 } else { 400 }
+    }
+
+    /// Whether the rows have a few kilobytes each.
+    pub fn has_body(&self) -> bool {
+        self.extras.contains(&Extra::Body)
     }
 
     /// A row's key as it is shown.
