@@ -261,7 +261,7 @@ impl Prepared {
         if ready.stored.as_ref() != Some(&stored) {
             ready.store(&self.options, &stored)?;
         }
-        let horizon = runtime.block_on(self.control.next_xid())?.wrapping_sub(1);
+        let horizon = runtime.block_on(self.control.newest_xid())?;
         Ok(Settled { ready, stored, source: self.source, horizon })
     }
 

@@ -25,11 +25,12 @@
 //! - *after the window opened*: then its keys were noted, all of them: whether to note is decided at Begin.
 //! - *before*: then T had committed when S was taken, since only what has committed comes down the stream; but S doesn't
 //!   see it, so it was still in progress in S: a commit is decoded before it is visible, for long where replication is
-//!   synchronous. Such an S is not used (`Windows::judge`): the transactions that are in progress in S are
-//!   compared with those that came before the window opened. Of what came down the stream in an earlier run, or so long
-//!   ago that it is forgotten, one only knows that its id isn't newer than the *horizon*. If such a one is in progress in
-//!   S and may have written to the heap, S isn't used either; that it hasn't is proved by its not having a lock on the
-//!   heap that every writer holds until it is visible, looked at before the next S.
+//!   synchronous. Such an S is not used (`Windows::judge`): the transactions that are in progress in S, which are those
+//!   that it lists and every one from its xmax on, are compared with those that came before the window opened. Of what
+//!   came down the stream in an earlier run, or so long ago that it is forgotten, one only knows that its id isn't newer
+//!   than the *horizon*. If such a one is in progress in S and may have written to the heap, S isn't used either; that
+//!   it hasn't is proved by its not having a lock on the heap that every writer holds until it is visible, looked at
+//!   before the next S.
 //!
 //! **So no row of the chunk is older than its key's last record.** Let the row of key K be in S, and not noted. Of the
 //! transactions that wrote K, those brought before the merge are in S (else K would be noted). The row is what the last

@@ -286,7 +286,7 @@ impl<'s> Reader<'s> {
             let Some(facts) = control.snapshot_facts(heap).await.map_err(failed)? else {
                 return Err(Obstacle::Moved);
             };
-            let unknown = match self.setting.desk.judge(taken.window, heap, &facts.in_progress) {
+            let unknown = match self.setting.desk.judge(taken.window, heap, &facts.in_progress, facts.next_xid) {
                 Verdict::Good => return Ok(facts),
                 Verdict::TooOld => None,
                 Verdict::Unless(unknown) => Some(unknown),

@@ -14,6 +14,9 @@
 //! it isn't known whether it did. Where such a one is still in progress, it is asked whether it has written to the
 //! heap at all, which its lock on it tells until it is visible.
 //!
+//! In progress in a snapshot is what it lists, and everything from its `xmax` on: it doesn't list those, though they may
+//! long have committed and wait for a standby, if only none that is later has become visible.
+//!
 //! Pure, but for the memory it takes, which is bounded.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -124,6 +127,14 @@ impl Windows {
         self.is_any_open()
     }
 
+    /// Every snapshot from now on sees all transactions before `xmin`. Those need not be remembered; and they must not be
+    /// for ever, since ids wrap around.
+    pub fn all_see(&mut self, xmin: u32) {
+        if self.open.is_empty() {
+            self.recent.retain(|xid| !is_later(xmin, *xid));
+        }
+    }
+
     /// Whether any window is open.
     pub fn is_any_open(&self) -> bool {
         !self.open.is_empty()
@@ -170,21 +181,24 @@ impl Windows {
         if window.spoiled { Closed::Spoiled } else { Closed::Noted(window.noted) }
     }
 
-    /// Whether a snapshot that was taken while the window was open will do for its chunk. `in_progress` are the
-    /// transactions that are in progress in it.
-    pub fn judge(&self, id: WindowId, heap: u32, in_progress: &[u32]) -> Verdict {
+    /// Whether a snapshot that was taken while the window was open will do for its chunk, which is of this heap. The
+    /// snapshot doesn't see the transactions that are in progress in it, nor any from `next` on, begun or not: ids are
+    /// handed out in one order, and transactions end in another.
+    pub fn judge(&self, id: WindowId, heap: u32, in_progress: &[u32], next: u32) -> Verdict {
         let Some(window) = self.open.iter().find(|window| window.id == id) else { return Verdict::TooOld };
-        if in_progress.is_empty() {
-            return Verdict::Good;
+        if !is_later(next, self.horizon) {
+            // Of those in between, it isn't known whether they came. The next snapshot lists them.
+            return Verdict::TooOld;
         }
         let after = usize::try_from(self.came - window.opened_at).unwrap_or(usize::MAX);
         let before = self.recent.len().saturating_sub(after);
-        let asked: HashSet<u32> = in_progress.iter().copied().collect();
-        let found = |came: &u32| asked.contains(came).then_some(*came);
-        let came_after: HashSet<u32> = self.recent.range(before..).filter_map(found).collect();
-        if self.recent.range(..before).any(|came| asked.contains(came)) {
+        let unseen: HashSet<u32> = in_progress.iter().copied().collect();
+        let is_unseen = |xid: &u32| !is_later(next, *xid) || unseen.contains(xid);
+        if self.recent.range(..before).any(is_unseen) {
             return Verdict::TooOld;
         }
+        let came_after: HashSet<u32> =
+            self.recent.range(before..).filter(|came| unseen.contains(came)).copied().collect();
         // Had it come since it was cleared, it would be remembered: not so many have come.
         let is_cleared =
             |xid: &u32| self.cleared.get(&(heap, *xid)).is_some_and(|came| self.came - came < self.remembered as u64);
@@ -222,7 +236,11 @@ mod tests {
     const HEAP: u32 = 7;
 
     fn unknown(windows: &Windows, window: WindowId, in_progress: &[u32]) -> Unknown {
-        match windows.judge(window, HEAP, in_progress) {
+        unknown_before(windows, window, in_progress, 40)
+    }
+
+    fn unknown_before(windows: &Windows, window: WindowId, in_progress: &[u32], next: u32) -> Unknown {
+        match windows.judge(window, HEAP, in_progress, next) {
             Verdict::Unless(unknown) => unknown,
             Verdict::Good => Unknown { xids: Vec::new(), came: 0 },
             Verdict::TooOld => panic!("too old"),
@@ -253,10 +271,27 @@ mod tests {
         windows.begin(11);
         let window = windows.open(TABLE);
         windows.begin(12);
-        assert_eq!(windows.judge(window, HEAP, &[11]), Verdict::TooOld);
+        assert_eq!(windows.judge(window, HEAP, &[11], 20), Verdict::TooOld);
         // What came since was noted, and what has not come is no matter.
-        assert_eq!(windows.judge(window, HEAP, &[12, 13]), Verdict::Good);
-        assert_eq!(windows.judge(window, HEAP, &[]), Verdict::Good);
+        assert_eq!(windows.judge(window, HEAP, &[12, 13], 20), Verdict::Good);
+        assert_eq!(windows.judge(window, HEAP, &[], 20), Verdict::Good);
+    }
+
+    #[test]
+    fn a_snapshot_sees_nothing_from_its_next_transaction_id_on_though_it_lists_none_of_it() {
+        let mut windows = Windows::new(10);
+        windows.begin(13);
+        windows.begin(11);
+        let window = windows.open(TABLE);
+        windows.begin(14);
+        assert_eq!(windows.judge(window, HEAP, &[], 11), Verdict::TooOld);
+        assert_eq!(windows.judge(window, HEAP, &[], 13), Verdict::TooOld);
+        assert_eq!(windows.judge(window, HEAP, &[], 14), Verdict::Good);
+        // Of 10, it isn't known whether it came, and this one wouldn't tell whether it is in progress.
+        let mut windows = Windows::new(10);
+        let window = windows.open(TABLE);
+        assert_eq!(windows.judge(window, HEAP, &[], 10), Verdict::TooOld);
+        assert_eq!(windows.judge(window, HEAP, &[], 11), Verdict::Good);
     }
 
     #[test]
@@ -268,11 +303,11 @@ mod tests {
         }
         let window = windows.open(TABLE);
         assert_eq!(unknown(&windows, window, &[9, 15, 20, 30]).xids, [9, 15, 20]);
-        assert_eq!(windows.judge(window, HEAP, &[21]), Verdict::TooOld);
-        assert_eq!(windows.judge(window, HEAP, &[23]), Verdict::Good);
+        assert_eq!(windows.judge(window, HEAP, &[21], 40), Verdict::TooOld);
+        assert_eq!(windows.judge(window, HEAP, &[23], 40), Verdict::Good);
         windows.begin(12);
         // Begun before 20 was forgotten, but it came after the window opened: its changes are noted.
-        assert_eq!(windows.judge(window, HEAP, &[12]), Verdict::Good);
+        assert_eq!(windows.judge(window, HEAP, &[12], 40), Verdict::Good);
     }
 
     #[test]
@@ -285,9 +320,24 @@ mod tests {
         assert_eq!(unknown(&windows, window, &[8, 9]).xids, [9]);
         assert_eq!(unknown(&windows, window, &[8]).xids.len(), 0);
         windows.begin(20);
-        assert_eq!(windows.judge(window, HEAP, &[8]), Verdict::Good);
+        assert_eq!(windows.judge(window, HEAP, &[8], 40), Verdict::Good);
         windows.begin(21);
         assert_eq!(unknown(&windows, window, &[8]).xids, [8]);
+    }
+
+    #[test]
+    fn what_every_snapshot_sees_is_forgotten_while_no_chunk_is_read() {
+        let mut windows = Windows::new(10);
+        windows.begin(20);
+        windows.begin(30);
+        let window = windows.open(TABLE);
+        windows.all_see(25);
+        assert_eq!(windows.recent.len(), 2);
+        windows.close(window);
+        windows.all_see(25);
+        assert_eq!(windows.recent, [30]);
+        let window = windows.open(TABLE);
+        assert_eq!(windows.judge(window, HEAP, &[30], 40), Verdict::TooOld);
     }
 
     #[test]
@@ -295,8 +345,9 @@ mod tests {
         let mut windows = Windows::new(u32::MAX - 1);
         windows.begin(5);
         let window = windows.open(TABLE);
-        assert_eq!(unknown(&windows, window, &[u32::MAX - 3, 6]).xids, [u32::MAX - 3]);
-        assert_eq!(windows.judge(window, HEAP, &[5]), Verdict::TooOld);
+        assert_eq!(unknown_before(&windows, window, &[u32::MAX - 3, 6], 9).xids, [u32::MAX - 3]);
+        assert_eq!(windows.judge(window, HEAP, &[5], 9), Verdict::TooOld);
+        assert_eq!(windows.judge(window, HEAP, &[], 5), Verdict::TooOld);
     }
 
     #[test]

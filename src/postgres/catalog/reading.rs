@@ -65,10 +65,10 @@ pub struct HeapRow {
 /// A snapshot, and what is true of a heap with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFacts {
-    /// The transactions that are in progress in it, but for those that began later; none on a standby, where a
-    /// transaction is visible before its commit can be decoded.
+    /// The transactions before `next_xid` that are in progress in it; none on a standby, where a transaction is visible
+    /// before its commit can be decoded.
     pub in_progress: Vec<u32>,
-    /// The next transaction id at that moment.
+    /// The one after the newest that had ended: from it on, transactions may be in progress, and none is visible.
     pub next_xid: u32,
     /// What is visible was committed before it: no commit record of it lies at or after it.
     pub high: Lsn,
@@ -145,16 +145,25 @@ impl Control {
         }))
     }
 
-    /// The next transaction id: every transaction that has begun to write has a smaller one.
+    /// The newest transaction id: every transaction that has begun to write has one that isn't later. A snapshot doesn't
+    /// tell it, since it counts from the newest that has *ended*: so one is taken. It ends here, and from now on every
+    /// snapshot lists what is older and in progress. On a standby, what hasn't ended can't have been decoded.
     ///
     /// # Errors
     ///
-    /// If the query fails.
-    pub async fn next_xid(&self) -> Result<u32, ControlError> {
-        const DOING: &str = "taking a snapshot";
-        let row = self.query_one(DOING, "SELECT pg_current_snapshot()::text", &[]).await?;
+    /// If a query fails.
+    pub async fn newest_xid(&self) -> Result<u32, ControlError> {
+        const DOING: &str = "asking for the newest transaction id";
+        let row = self.query_one(DOING, "SELECT pg_is_in_recovery(), pg_current_snapshot()::text", &[]).await?;
+        if row.get(0) {
+            let text: &str = row.get(1);
+            return Ok(snapshot(text).ok_or_else(|| not_understood(DOING, text))?.0.wrapping_sub(1));
+        }
+        self.execute(DOING, "BEGIN READ WRITE").await?;
+        let row = self.query_one(DOING, "SELECT pg_current_xact_id()::text", &[]).await?;
+        self.execute(DOING, "ROLLBACK").await?;
         let text: &str = row.get(0);
-        Ok(snapshot(text).ok_or_else(|| not_understood(DOING, text))?.0)
+        text.parse::<u64>().map(|xid| xid as u32).map_err(|_| not_understood(DOING, text))
     }
 
     /// The transactions that have written to these heaps and aren't over yet: visible to all, or rolled back.
@@ -214,7 +223,8 @@ impl Control {
     }
 }
 
-/// The next transaction id, and those in progress, of `xmin:xmax:xip,xip,…`; as 32 bits, as the stream has them.
+/// The first transaction id from which on it sees nothing, and those in progress before that, of
+/// `xmin:xmax:xip,xip,…`; as 32 bits, as the stream has them.
 fn snapshot(text: &str) -> Option<(u32, Vec<u32>)> {
     let mut parts = text.split(':');
     let (_, xmax, in_progress) = (parts.next()?, parts.next()?, parts.next()?);

@@ -247,8 +247,8 @@ impl Desk {
     }
 
     /// Whether a snapshot will do for the chunk of this window.
-    pub fn judge(&self, window: WindowId, heap: u32, in_progress: &[u32]) -> Verdict {
-        self.inner().windows.judge(window, heap, in_progress)
+    pub fn judge(&self, window: WindowId, heap: u32, in_progress: &[u32], next: u32) -> Verdict {
+        self.inner().windows.judge(window, heap, in_progress, next)
     }
 
     /// Who of them holds a writer's lock on the heap has been asked since.
@@ -309,6 +309,8 @@ impl Desk {
             each(work, &taken.job);
         }
         inner.recycle(taken.batch);
+        // The last heap may have become an empty one: no chunk would tell.
+        inner.conclude(self, taken.job.reading);
         self.done(inner);
     }
 

@@ -93,6 +93,16 @@ fn no_more_chunks_are_with_the_sink_than_may_be() {
 }
 
 #[test]
+fn a_reading_ends_whose_last_heap_was_rewritten_and_is_empty() {
+    let desk = desk(10);
+    let taken = claim(&desk);
+    desk.rewritten(taken, 3, 0);
+    let batch = desk.take_merge(Lsn(0)).unwrap();
+    assert_eq!(batch.changes, [Change::Snapshot { table: "public.t".into(), progress: SnapshotProgress::Done }]);
+    assert!(batch.is_empty() && !desk.is_active());
+}
+
+#[test]
 fn a_reading_that_was_removed_comes_to_nothing() {
     let desk = desk(10);
     let taken = claim(&desk);

@@ -45,6 +45,11 @@ impl Connector {
     pub fn configured(sql: &str, settings: &str, tables: &str) -> Self {
         let database = Database::create();
         database.execute(sql);
+        Self::on(database, settings, tables)
+    }
+
+    /// The same, for a database that is there.
+    pub fn on(database: Database, settings: &str, tables: &str) -> Self {
         let connector = Self { database, dir: tempfile::tempdir().unwrap() };
         connector.configure(settings, tables);
         connector

@@ -15,18 +15,23 @@ pub struct Database {
     runtime: Runtime,
     client: RefCell<Option<Rc<Client>>>,
     server: Config,
+    server_url: String,
 }
 
 impl Database {
     pub fn create() -> Self {
+        Self::create_on(&variable("TABLECAST_POSTGRES_URL"))
+    }
+
+    /// On another server.
+    pub fn create_on(server_url: &str) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let url = variable("TABLECAST_POSTGRES_URL");
-        let server: Config = url.parse().unwrap();
+        let server: Config = server_url.parse().unwrap();
         let name = format!("t{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let admin = open(&runtime, &server);
         runtime.block_on(admin.batch_execute(&format!("CREATE DATABASE {name}"))).unwrap();
-        let database = Self { name, runtime, client: RefCell::default(), server };
+        let database = Self { name, runtime, client: RefCell::default(), server, server_url: server_url.to_owned() };
         database.reconnect();
         database
     }
@@ -40,8 +45,7 @@ impl Database {
 
     /// The same as a URL.
     pub fn url(&self) -> String {
-        let url = variable("TABLECAST_POSTGRES_URL");
-        let (server, _) = url.rsplit_once('/').unwrap();
+        let (server, _) = self.server_url.rsplit_once('/').unwrap();
         format!("{server}/{}", self.name)
     }
 
