@@ -135,15 +135,15 @@ impl Intake {
 
     /// What is done again and again, whatever else is waited for.
     pub(super) fn tick(&mut self) -> Result<(), Fault> {
+        if let Some(error) = self.desk.take_failure() {
+            return Err(error.into());
+        }
         let is_read = self.ends_when_read && !self.desk.is_active();
         if self.shutdown.is_requested() || (is_read && self.assembler.is_between_transactions()) {
             return Err(Fault::Interrupted);
         }
         if self.sink.is_finished() {
             return Err(Ended.into());
-        }
-        if let Some(error) = self.desk.take_failure() {
-            return Err(error.into());
         }
         self.acknowledger.tick(&mut self.stream, &self.state)
     }
@@ -327,7 +327,7 @@ impl Intake {
         }
         self.sink.close();
         let started = Instant::now();
-        let limit = || if self.shutdown.is_requested() { CLOSE_LIMIT } else { CLOSE_LIMIT_BEFORE_NEXT_RUN };
+        let limit = || if self.shutdown.is_of_the_whole() { CLOSE_LIMIT } else { CLOSE_LIMIT_BEFORE_NEXT_RUN };
         while !self.sink.is_finished() && started.elapsed() < limit() {
             // The connection may be what failed: the sink's result matters more.
             let _ = self.acknowledger.tick(&mut self.stream, &self.state);

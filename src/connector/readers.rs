@@ -72,6 +72,7 @@ impl Readers {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
                         tracing::error!(connector = setting.connector, %error, "a reader of tables can't run");
+                        setting.desk.panicked();
                     }
                     Err(_) => setting.desk.panicked(),
                 }

@@ -44,7 +44,6 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
         Relations::new(connector.clone(), source.clone(), Arc::clone(&encoders), setting.runtime.clone());
     let assembler = Assembler::new(stored.position, Arc::clone(&desk));
     let sink = ready.start(options, stored, Arc::clone(&setting.state) as _)?;
-    setting.state.read_at(&desk);
     let _telling = Telling::start(setting, &desk);
     let _backfills = (setting.goal == Goal::Stream).then(|| Backfills::start(setting, &source, &desk));
     setting.state.enter(Phase::Streaming);

@@ -30,6 +30,12 @@ pub enum SnapshotError {
         /// The table's.
         now: String,
     },
+    /// It was dropped.
+    #[error("table {table} is gone")]
+    Gone {
+        /// As SQL wrote it.
+        table: String,
+    },
     /// It goes by another name now.
     #[error("table {table} was renamed, or moved to another schema, while it was read")]
     Renamed {
@@ -68,6 +74,7 @@ impl SnapshotError {
             SnapshotError::Shape(_)
             | SnapshotError::KeyChanged { .. }
             | SnapshotError::Encode { .. }
+            | SnapshotError::Gone { .. }
             | SnapshotError::Renamed { .. }
             | SnapshotError::Panicked => false,
         }

@@ -27,6 +27,8 @@ use crate::kafka::TopicId;
 const REMEMBERED: usize = 1 << 16;
 /// The keys noted in all windows take no more bytes than this, with what a set costs besides.
 const NOTED_BYTES_MAX: usize = 24 << 20;
+/// From so many bytes on, it pays to look at the chunk's own keys.
+const LONG_BYTES: usize = 256 << 10;
 /// What a key costs in a set, beyond its bytes.
 const KEY_COST: usize = 48;
 
@@ -40,10 +42,21 @@ struct Window {
     table: TopicId,
     /// How many transactions had come when it opened.
     opened_at: u64,
-    noted: HashSet<Box<[u8]>>,
+    noted: Noted,
     noted_bytes: usize,
-    /// Its chunk can't be merged.
-    spoiled: bool,
+}
+
+/// What a window knows of the keys.
+#[derive(Debug)]
+enum Noted {
+    /// The stream wrote these.
+    Keys(HashSet<Box<[u8]>>),
+    /// The stream wrote all of the chunk's but these.
+    Left(HashSet<Box<[u8]>>),
+    /// The table was emptied.
+    Truncated,
+    /// There was no room for all that the stream wrote.
+    Crowded,
 }
 
 /// What a chunk's window had to say in the end.
@@ -51,8 +64,12 @@ struct Window {
 pub enum Closed {
     /// The chunk holds but for these keys.
     Noted(HashSet<Box<[u8]>>),
-    /// The chunk has to be read again: the table was truncated, or more keys were changed than there was room for.
-    Spoiled,
+    /// Of the chunk, only these keys hold.
+    Left(HashSet<Box<[u8]>>),
+    /// The table was emptied: the chunk has to be read again.
+    Truncated,
+    /// More keys were changed than there was room for: the chunk has to be read again, and smaller.
+    Crowded,
 }
 
 /// Whether a snapshot will do.
@@ -144,41 +161,71 @@ impl Windows {
     pub fn open(&mut self, table: TopicId) -> WindowId {
         let id = WindowId(self.next_id);
         self.next_id += 1;
-        let noted = HashSet::new();
-        self.open.push(Window { id, table, opened_at: self.came, noted, noted_bytes: 0, spoiled: false });
+        let noted = Noted::Keys(HashSet::new());
+        self.open.push(Window { id, table, opened_at: self.came, noted, noted_bytes: 0 });
         id
     }
 
-    /// Notes that the stream wrote a record with this key.
-    pub fn note(&mut self, table: TopicId, key: &[u8]) {
-        for window in self.open.iter_mut().filter(|window| window.table == table && !window.spoiled) {
-            if window.noted.contains(key) {
+    /// Notes that the stream wrote a record with this key. Tells whether a window has become long by it.
+    pub fn note(&mut self, table: TopicId, key: &[u8]) -> bool {
+        let mut has_become_long = false;
+        for window in self.open.iter_mut().filter(|window| window.table == table) {
+            let keys = match &mut window.noted {
+                Noted::Keys(keys) => keys,
+                Noted::Left(left) => {
+                    left.remove(key);
+                    continue;
+                }
+                Noted::Truncated | Noted::Crowded => continue,
+            };
+            if keys.contains(key) {
                 continue;
             }
             let cost = key.len() + KEY_COST;
             if self.noted_bytes + cost > self.noted_bytes_max {
-                self.noted_bytes -= window.spoil();
+                self.noted_bytes -= window.give_up(Noted::Crowded);
             } else {
-                window.noted.insert(key.into());
+                keys.insert(key.into());
+                has_become_long |= window.noted_bytes < LONG_BYTES && window.noted_bytes + cost >= LONG_BYTES;
                 window.noted_bytes += cost;
                 self.noted_bytes += cost;
             }
         }
+        has_become_long
+    }
+
+    /// Whether so much is noted in a window that it pays to look at the chunk's own keys.
+    pub fn is_long(&self, id: WindowId) -> bool {
+        let mut open = self.open.iter().filter(|window| window.id == id);
+        open.any(|window| window.noted_bytes >= LONG_BYTES && matches!(window.noted, Noted::Keys(_)))
+    }
+
+    /// Lets a window go by the keys of its chunk from now on: those that are left need no more room, whatever comes.
+    pub fn narrow<'k>(&mut self, id: WindowId, keys: impl Iterator<Item = &'k [u8]>) {
+        let Some(window) = self.open.iter_mut().find(|window| window.id == id) else { return };
+        let Noted::Keys(noted) = &window.noted else { return };
+        let left = keys.filter(|key| !noted.contains(*key)).map(Box::from).collect();
+        self.noted_bytes -= window.give_up(Noted::Left(left));
     }
 
     /// Notes that the stream emptied the table.
     pub fn truncated(&mut self, table: TopicId) {
         for window in self.open.iter_mut().filter(|window| window.table == table) {
-            self.noted_bytes -= window.spoil();
+            self.noted_bytes -= window.give_up(Noted::Truncated);
         }
     }
 
     /// Closes a window, and tells what was noted in it.
     pub fn close(&mut self, id: WindowId) -> Closed {
-        let Some(at) = self.open.iter().position(|window| window.id == id) else { return Closed::Spoiled };
+        let Some(at) = self.open.iter().position(|window| window.id == id) else { return Closed::Truncated };
         let window = self.open.swap_remove(at);
         self.noted_bytes -= window.noted_bytes;
-        if window.spoiled { Closed::Spoiled } else { Closed::Noted(window.noted) }
+        match window.noted {
+            Noted::Keys(keys) => Closed::Noted(keys),
+            Noted::Left(keys) => Closed::Left(keys),
+            Noted::Truncated => Closed::Truncated,
+            Noted::Crowded => Closed::Crowded,
+        }
     }
 
     /// Whether a snapshot that was taken while the window was open will do for its chunk, which is of this heap. The
@@ -219,10 +266,9 @@ impl Windows {
 }
 
 impl Window {
-    /// Gives up what was noted; tells how many bytes that were.
-    fn spoil(&mut self) -> usize {
-        self.spoiled = true;
-        self.noted = HashSet::new();
+    /// Goes on with something else than what was noted; tells how many bytes that were.
+    fn give_up(&mut self, noted: Noted) -> usize {
+        self.noted = noted;
         std::mem::take(&mut self.noted_bytes)
     }
 }
@@ -326,6 +372,21 @@ mod tests {
     }
 
     #[test]
+    fn a_long_window_goes_by_the_keys_of_its_chunk_and_takes_no_more_room() {
+        let mut windows = Windows::new(10);
+        let window = windows.open(TABLE);
+        windows.note(TABLE, b"a");
+        assert!(!windows.is_long(window));
+        assert!(windows.note(TABLE, &[7; LONG_BYTES]) && windows.is_long(window));
+        windows.narrow(window, [&b"a"[..], b"b", b"c"].into_iter());
+        assert!(!windows.is_long(window) && windows.noted_bytes == 0);
+        windows.note(TABLE, b"b");
+        windows.note(TABLE, b"d");
+        assert_eq!(windows.noted_bytes, 0);
+        assert_eq!(windows.close(window), Closed::Left([Box::from(&b"c"[..])].into()));
+    }
+
+    #[test]
     fn what_every_snapshot_sees_is_forgotten_while_no_chunk_is_read() {
         let mut windows = Windows::new(10);
         windows.begin(20);
@@ -356,14 +417,14 @@ mod tests {
         let truncated = windows.open(TABLE);
         windows.note(TABLE, b"a");
         windows.truncated(TABLE);
-        assert_eq!(windows.close(truncated), Closed::Spoiled);
+        assert_eq!(windows.close(truncated), Closed::Truncated);
         windows.noted_bytes_max = 3 * (KEY_COST + 1);
         let (crowded, other) = (windows.open(TABLE), windows.open(OTHER));
         windows.note(OTHER, b"a");
         for key in [b"a", b"b", b"c", b"d"] {
             windows.note(TABLE, key);
         }
-        assert_eq!(windows.close(crowded), Closed::Spoiled);
+        assert_eq!(windows.close(crowded), Closed::Crowded);
         assert_eq!(windows.close(other), noted(&[b"a"]));
         assert_eq!(windows.noted_bytes, 0);
     }

@@ -38,7 +38,7 @@ impl Look<'_> {
     ) -> Result<(), ControlError> {
         // On the table as a whole, and on each partition: they are locked and read by themselves.
         let mut unreadable = Vec::new();
-        for heap in control.heaps(table.facts.oid).await? {
+        for heap in control.heaps(table.facts.oid).await?.unwrap_or_default() {
             if !control.has_select_privilege(heap.oid, &[]).await? {
                 unreadable.push(heap.name);
             }

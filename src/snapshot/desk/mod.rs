@@ -23,6 +23,7 @@ use on_desk::{Chunk, OnDesk, report};
 use super::error::SnapshotError;
 use super::windows::{Unknown, Verdict, WindowId};
 use super::work::{HeapFacts, Job, ReadingId, Work};
+use super::writers::Waiting;
 use crate::kafka::positions::Change;
 use crate::kafka::progress::Reading;
 use crate::kafka::{Batch, Home, Record, TopicId};
@@ -46,19 +47,25 @@ pub struct DeskTable {
 /// What a reader is to do.
 #[derive(Debug)]
 pub enum Claim {
-    /// List the heaps of the table.
-    Survey {
-        /// What for.
-        reading: ReadingId,
-        /// The table.
-        table: TopicId,
-        /// Something of it has been read already.
-        is_begun: bool,
-    },
+    /// List the heaps of a table.
+    Survey(Survey),
     /// Read a stretch.
     Chunk(Box<Taken>),
     /// Nothing more, ever.
     Closed,
+}
+
+/// A table whose heaps are to be listed.
+#[derive(Debug)]
+pub struct Survey {
+    /// What for.
+    pub reading: ReadingId,
+    /// The table.
+    pub table: TopicId,
+    /// Something of it has been read already.
+    pub is_begun: bool,
+    /// Who is waited for since the last time.
+    pub waiting: Option<Waiting>,
 }
 
 /// A stretch to read, its window, and where the records go.
@@ -151,7 +158,7 @@ impl Desk {
     /// Takes something from what is to be read; what of it is under way comes to nothing.
     pub fn remove(&self, reading: ReadingId) {
         let mut inner = self.inner();
-        inner.works.remove(&reading);
+        inner.remove(reading);
         self.done(inner);
     }
 
@@ -211,7 +218,7 @@ impl Desk {
                 return Claim::Closed;
             }
             let now = Instant::now();
-            if let Some(claim) = inner.claim(self, now) {
+            if let Some(claim) = inner.claim(now) {
                 return claim;
             }
             let wait = inner.not_before.values().map(|at| at.saturating_duration_since(now)).min();
@@ -220,30 +227,35 @@ impl Desk {
         }
     }
 
-    /// The heaps of a table; none if the table is gone, which ends its reading.
-    pub fn surveyed(&self, reading: ReadingId, heaps: Option<Vec<HeapFacts>>) {
+    /// The heaps of a table.
+    pub fn surveyed(&self, reading: ReadingId, heaps: Vec<HeapFacts>) {
         let mut inner = self.inner();
         inner.surveys.remove(&reading);
-        match heaps {
-            Some(heaps) => {
-                if let Some(work) = inner.works.get_mut(&reading) {
-                    work.surveyed(heaps);
-                }
-                inner.conclude(self, reading);
-            }
-            None => {
-                inner.works.remove(&reading);
-            }
+        if let Some(work) = inner.works.get_mut(&reading) {
+            work.surveyed(heaps);
         }
+        inner.conclude(self, reading);
         self.done(inner);
     }
 
+    /// The table is gone: its first rows are no longer read, and a backfill has failed.
+    pub fn gone(&self, reading: ReadingId, error: SnapshotError) {
+        match reading {
+            ReadingId::Initial(_) => self.remove(reading),
+            ReadingId::Backfill(_) => self.fail(reading, None, error),
+        }
+    }
+
     /// The heaps of a table can't be listed now.
-    pub fn survey_later(&self, reading: ReadingId, wait: Duration) {
+    pub fn survey_later(&self, reading: ReadingId, waiting: Option<Waiting>, wait: Duration) {
         let mut inner = self.inner();
-        inner.surveys.remove(&reading);
-        inner.not_before.insert(reading, Instant::now() + wait);
+        inner.survey_later(reading, waiting, Instant::now() + wait);
         self.done(inner);
+    }
+
+    /// Every snapshot from now on sees all transactions before `xmin`.
+    pub fn all_see(&self, xmin: u32) {
+        self.inner().windows.all_see(xmin);
     }
 
     /// Whether a snapshot will do for the chunk of this window.
@@ -259,13 +271,21 @@ impl Desk {
     /// A chunk is read; it may be merged when the stream has come to `high`.
     pub fn hand_in(&self, taken: Taken, high: Lsn) {
         let mut inner = self.inner();
-        inner.read.push_back(Chunk { taken, high });
+        inner.hand_in(Chunk { taken, high });
         self.done(inner);
     }
 
     /// A stretch couldn't be read now.
     pub fn give_back(&self, taken: Taken) {
         self.drop_chunk(taken, |work, job| work.give_back(job));
+    }
+
+    /// A stretch can't be read for a while; nor can others of its table.
+    pub fn give_back_for(&self, taken: Taken, wait: Duration) {
+        let mut inner = self.inner();
+        inner.not_before.insert(taken.job.reading, Instant::now() + wait);
+        drop(inner);
+        self.give_back(taken);
     }
 
     /// A stretch is too large for one chunk.
@@ -289,8 +309,7 @@ impl Desk {
     /// A reading has failed for good.
     pub fn fail(&self, reading: ReadingId, taken: Option<Taken>, error: SnapshotError) {
         let mut inner = self.inner();
-        inner.works.remove(&reading);
-        inner.surveys.remove(&reading);
+        inner.remove(reading);
         if matches!(reading, ReadingId::Initial(_)) {
             self.failing.store(true, Ordering::Release);
         }
@@ -361,7 +380,7 @@ impl Desk {
     pub fn note<'a>(&self, records: impl Iterator<Item = Record<'a>>) {
         let mut inner = self.inner();
         for record in records {
-            inner.windows.note(record.topic, record.key);
+            inner.note(record.topic, record.key);
         }
     }
 

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Claim, Desk, NOTHING, Report, Taken};
+use super::{Claim, Desk, NOTHING, Report, Survey, Taken};
 use crate::kafka::positions::{BackfillProgress, BackfillState, Change, SnapshotProgress};
-use crate::kafka::{Batch, Home};
+use crate::kafka::{Batch, Home, TopicId};
 use crate::lsn::Lsn;
 use crate::postgres::backfills::Progress;
 use crate::snapshot::error::SnapshotError;
-use crate::snapshot::windows::{Closed, Windows};
+use crate::snapshot::windows::{Closed, WindowId, Windows};
 use crate::snapshot::work::{ReadingId, Work};
+use crate::snapshot::writers::Waiting;
 
 /// A batch's buffer is cut down to this after a large row had made it grow.
 const KEEP_BATCH_BYTES: usize = 8 << 20;
@@ -37,6 +37,8 @@ pub(super) struct OnDesk {
     pub surveys: BTreeSet<ReadingId>,
     /// Not to be surveyed sooner.
     pub not_before: BTreeMap<ReadingId, Instant>,
+    /// Who a survey waits for.
+    pub waiting: BTreeMap<ReadingId, Waiting>,
     pub read: VecDeque<Chunk>,
     /// Changes with no chunk of their own.
     pub changes: Vec<Change>,
@@ -55,6 +57,7 @@ impl OnDesk {
             works: BTreeMap::new(),
             surveys: BTreeSet::new(),
             not_before: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             read: VecDeque::new(),
             changes: Vec::new(),
             empty: std::iter::repeat_with(Batch::default).take(batches).collect(),
@@ -65,7 +68,7 @@ impl OnDesk {
     }
 
     /// What a reader may do now, if anything.
-    pub fn claim(&mut self, desk: &Desk, now: Instant) -> Option<Claim> {
+    pub fn claim(&mut self, now: Instant) -> Option<Claim> {
         let surveys = &self.surveys;
         let is_due = |reading: &ReadingId| self.not_before.get(reading).is_none_or(|at| *at <= now);
         // Not while a stretch is out: it would be taken twice.
@@ -76,15 +79,19 @@ impl OnDesk {
             let (table, is_begun) = (work.table(), work.is_begun());
             self.surveys.insert(reading);
             self.not_before.remove(&reading);
-            return Some(Claim::Survey { reading, table, is_begun });
+            let waiting = self.waiting.remove(&reading);
+            return Some(Claim::Survey(Survey { reading, table, is_begun, waiting }));
         }
         if self.empty.is_empty() {
             return None;
         }
-        let job = self.works.values_mut().find_map(Work::take)?;
+        let not_before = &self.not_before;
+        let is_due = |reading: &ReadingId| not_before.get(reading).is_none_or(|at| *at <= now);
+        let mut works = self.works.iter_mut().filter(|(reading, _)| is_due(reading));
+        let job = works.find_map(|(_, work)| work.take())?;
+        self.not_before.remove(&job.reading);
         let window = self.windows.open(job.table);
         let batch = self.empty.pop()?;
-        desk.active.store(true, Ordering::Release);
         Some(Claim::Chunk(Box::new(Taken { job, window, batch })))
     }
 
@@ -109,16 +116,24 @@ impl OnDesk {
                 self.recycle(batch);
                 continue;
             };
-            let bytes = batch.byte_len();
+            let bytes = batch.weight();
             match closed {
-                Closed::Spoiled => {
-                    work.give_back_halved(&job);
+                Closed::Truncated => {
+                    work.give_back(&job);
                     self.recycle(batch);
                     continue;
                 }
                 Closed::Noted(keys) if keys.is_empty() => {}
                 Closed::Noted(keys) => {
                     batch.drop_records(|key| keys.contains(key));
+                }
+                Closed::Left(keys) => {
+                    batch.drop_records(|key| !keys.contains(key));
+                }
+                Closed::Crowded => {
+                    work.give_back_halved(&job);
+                    self.recycle(batch);
+                    continue;
                 }
             }
             if !work.merged(&job, batch.len() as u64, bytes) {
@@ -156,7 +171,52 @@ impl OnDesk {
         if matches!(reading, ReadingId::Initial(_)) {
             self.finished.push(report(desk, reading, work));
         }
+        self.remove(reading);
+    }
+
+    /// A chunk is read.
+    pub fn hand_in(&mut self, chunk: Chunk) {
+        let window = chunk.taken.window;
+        self.read.push_back(chunk);
+        if self.windows.is_long(window) {
+            self.narrow(window);
+        }
+    }
+
+    /// The stream wrote a record with this key.
+    pub fn note(&mut self, table: TopicId, key: &[u8]) {
+        if self.windows.note(table, key) {
+            let read = self.read.iter().map(|chunk| chunk.taken.window);
+            let long: Vec<WindowId> = read.filter(|window| self.windows.is_long(*window)).collect();
+            for window in long {
+                self.narrow(window);
+            }
+        }
+    }
+
+    /// From now on only the keys of the chunk matter to its window: what else the stream changes, however long it takes to
+    /// come to the chunk, needs no room.
+    fn narrow(&mut self, window: WindowId) {
+        if let Some(chunk) = self.read.iter().find(|chunk| chunk.taken.window == window) {
+            self.windows.narrow(window, chunk.taken.batch.records().map(|record| record.key));
+        }
+    }
+
+    /// Takes a reading from the desk.
+    pub fn remove(&mut self, reading: ReadingId) {
         self.works.remove(&reading);
+        self.surveys.remove(&reading);
+        self.not_before.remove(&reading);
+        self.waiting.remove(&reading);
+    }
+
+    /// A survey has to be made again.
+    pub fn survey_later(&mut self, reading: ReadingId, waiting: Option<Waiting>, at: Instant) {
+        self.surveys.remove(&reading);
+        if self.works.contains_key(&reading) {
+            self.not_before.insert(reading, at);
+            self.waiting.extend(waiting.map(|waiting| (reading, waiting)));
+        }
     }
 
     /// Takes a batch back.
