@@ -38,18 +38,25 @@
 //! delete brought before the merge, it would be in S and the row not, or it would be noted. A change of the key from K to
 //! L notes both; a TRUNCATE spoils the windows that are open, and their chunks are read again.
 //!
+//! (On a standby, *high* is how far the WAL has been replayed, which a transaction that is being replayed may be ahead of:
+//! visible, and yet to be brought. Then it is in the chunk, comes down the stream after it with the same values, and the
+//! two agree.)
+//!
 //! **And none is missing.** A row is in the topic if the stream brought its last version, or if a chunk did. Say that the
 //! stream has never brought a change of it: then the row was there before the stream began to carry the table, and lies
 //! where it lay (an update would have come down the stream, also one that moves the row to another block or another
 //! partition). So it is enough to read, at any time, each stretch that the heap had when its reading began; what was
 //! added behind it, the stream brings. That the stream carries the table from then on needs care where the table is new
 //! to the publication: a transaction that wrote to it before may commit after; so the heaps' sizes are looked at only
-//! when all have ended that had a writer's lock on it ([`reader`]). A row that isn't taken from a chunk because its key
+//! when all have ended that had a writer's lock on it (`writers`). A row that isn't taken from a chunk because its key
 //! was noted has been written by the stream.
 //!
 //! **A rewrite** (VACUUM FULL, CLUSTER, pg_repack, a rewriting ALTER) moves every row and leaves no trace in the stream.
 //! It gives the heap another file node, which each chunk compares under its lock with that which the reading began with;
 //! where it differs, the heap's reading starts over. The lock comes before S, so S sees what the rewrite has done.
+//!
+//! **A partition that is detached** is read no more: what is done with its rows from then on, the stream doesn't tell. Each
+//! chunk locks the table before the partition, and asks whether it still is one.
 //!
 //! **DDL between chunks** is no matter: a chunk is encoded by the shape that its own transaction sees, and each record
 //! names its schema. A row's last version under an older shape precedes it, by what was said above.
@@ -61,7 +68,8 @@
 //!
 //! No transaction longer than one chunk takes, no lock above ACCESS SHARE, which a waiting ALTER TABLE gets ahead of
 //! after each chunk, and no slot or snapshot kept. What is in memory is bounded by [`Desk`]'s batches and by what windows
-//! may note; beyond that the chunk is given up and read again, smaller.
+//! may note: a window that grows long, since the stream is far behind its chunk, goes by the chunk's own keys from then
+//! on. Where even that doesn't fit, the chunk is given up and read again, smaller.
 
 mod desk;
 mod error;

@@ -401,3 +401,75 @@ fn row_level_security_stops_the_snapshot_rather_than_leave_rows_out() {
     assert!(log.contains("row-level security") && log.contains("BYPASSRLS"), "{log}");
     connector.records("t", 0);
 }
+
+#[test]
+fn a_table_of_1600_columns_and_a_row_of_50_mb_are_read() {
+    let columns: String = (1..1_600).map(|n| format!(", c{n} int")).collect();
+    let connector = Connector::of(&format!(
+        "CREATE TABLE wide (id int PRIMARY KEY{columns}); INSERT INTO wide (id, c1599) VALUES (1, 7), (2, 8);
+         CREATE TABLE long (id int PRIMARY KEY, b text); INSERT INTO long VALUES (1, repeat('y', 50000000)), (2, 'short')"
+    ));
+    let daemon = connector.start_streaming();
+    wait_for_snapshot(&daemon, 2);
+    let wide = connector.records("wide", 2);
+    assert_eq!(wide[0].value.as_ref().unwrap().len(), 1_600);
+    assert!(wide[1].short().ends_with(" null 8"));
+    let long = connector.records("long", 2);
+    assert_eq!(long[0].short().len(), "1: 1 ".len() + 50_000_000);
+    assert!(daemon.peak_memory_kib() < 512 << 10, "{} KiB", daemon.peak_memory_kib());
+}
+
+#[test]
+fn a_table_that_may_no_longer_be_read_amid_its_snapshot_stops_the_connector_with_the_sql() {
+    let connector = Connector::of(
+        "CREATE TABLE t (id int PRIMARY KEY, b text); INSERT INTO t SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 20000) i",
+    );
+    let login = format!("revoked_{}", connector.name());
+    connector.database.execute(&format!(
+        "CREATE ROLE {login} LOGIN REPLICATION; GRANT SELECT ON t TO {login}; CREATE PUBLICATION tablecast_{} FOR TABLE t",
+        connector.name()
+    ));
+    let url = connector.database.url();
+    let (_, address) = url.rsplit_once('@').unwrap();
+    connector.reconfigure(&url, &format!("postgres://{login}@{address}"));
+    connector.reconfigure("database_url", "snapshot_chunk_bytes = \"4KiB\"\nsnapshot_readers = 1\ndatabase_url");
+    let daemon = connector.start_streaming();
+    wait_for("a chunk", || (!topic::read(&connector.topic("t")).is_empty()).then_some(()));
+    connector.database.execute(&format!("REVOKE SELECT ON t FROM {login}"));
+    let (status, log) = daemon.wait();
+    connector.database.execute(&format!("DROP OWNED BY {login}; DROP ROLE {login}"));
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("permission denied") && log.contains("GRANT SELECT ON public.t"), "{log}");
+}
+
+#[test]
+fn a_table_that_is_truncated_amid_its_snapshot_is_empty_in_its_topic_but_for_what_came_later() {
+    let connector = Connector::of(
+        "CREATE TABLE t (id int PRIMARY KEY, b text); INSERT INTO t SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 20000) i",
+    );
+    connector.reconfigure("database_url", "snapshot_chunk_bytes = \"8KiB\"\ndatabase_url");
+    let daemon = connector.start_streaming();
+    wait_for("a chunk", || (!topic::read(&connector.topic("t")).is_empty()).then_some(()));
+    connector
+        .database
+        .execute("INSERT INTO t VALUES (0, 'before'); TRUNCATE t; INSERT INTO t VALUES (-1, 'after'), (7, 'again')");
+    wait_for_snapshot(&daemon, 1);
+    connector.wait_until_caught_up();
+    wait_until_equal(&connector, "t", "id, b");
+}
+
+#[test]
+fn a_partition_that_is_detached_amid_the_snapshot_is_read_no_more() {
+    let connector = Connector::of(
+        "CREATE TABLE t (id int PRIMARY KEY, b text) PARTITION BY RANGE (id);
+         CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (20000); CREATE TABLE t_2 PARTITION OF t DEFAULT;
+         INSERT INTO t SELECT i, repeat(md5(i::text), 20) FROM generate_series(0, 39999) i",
+    );
+    connector.reconfigure("database_url", "snapshot_chunk_bytes = \"8KiB\"\nsnapshot_readers = 1\ndatabase_url");
+    let daemon = connector.start_streaming();
+    wait_for("a chunk", || (!topic::read(&connector.topic("t")).is_empty()).then_some(()));
+    connector.database.execute("BEGIN; ALTER TABLE t DETACH PARTITION t_2; DELETE FROM t; COMMIT");
+    wait_for_snapshot(&daemon, 1);
+    let read = fold(&topic::read(&connector.topic("t")));
+    assert!(!read.contains_key("39999"), "a row of the detached partition was read");
+}
