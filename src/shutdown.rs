@@ -49,6 +49,11 @@ impl Shutdown {
         *self.requested.borrow() || self.parent.as_ref().is_some_and(|parent| *parent.borrow())
     }
 
+    /// Whether the end of the whole was asked for, and not only that of this part.
+    pub fn is_of_the_whole(&self) -> bool {
+        *self.parent.as_ref().unwrap_or(&self.requested).borrow()
+    }
+
     /// Waits until the end is asked for. May be dropped and called again: nothing is missed.
     pub async fn requested(&self) {
         let parent = self.parent.as_ref().unwrap_or(&self.requested);

@@ -15,6 +15,7 @@ use crate::Bench;
 use crate::process::{Watched, log_tail};
 use crate::services::Via;
 use crate::source::TABLE;
+use crate::stored::Stored;
 
 /// How often the daemon is asked how far it is.
 pub const POLL: Duration = Duration::from_millis(20);
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Connector {
     pub name: String,
     pub via: Via,
+    /// Of the schema `public`.
+    pub tables: &'static [&'static str],
 }
 
 impl Connector {
@@ -37,8 +40,8 @@ impl Connector {
         self.slot()
     }
 
-    pub fn topic(&self) -> String {
-        format!("{}.public.{TABLE}", self.name)
+    pub fn topic(&self, table: &str) -> String {
+        format!("{}.public.{table}", self.name)
     }
 }
 
@@ -96,6 +99,16 @@ impl Daemon {
         Ok(())
     }
 
+    /// SIGKILL, as a crash would end it.
+    pub fn kill(self) {
+        drop(self.process);
+    }
+
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        log_tail(&self.log)
+    }
+
     /// SIGTERM, and a good end.
     pub fn stop(self) -> Result<()> {
         self.process.terminate()?;
@@ -118,10 +131,10 @@ fn configuration(bench: &Bench, database: &str, connectors: &[Connector], http: 
     }
     for connector in connectors {
         let (name, url) = (&connector.name, bench.services.database(database, connector.via));
-        write!(
-            text,
-            "\n[connectors.{name}]\ndatabase_url = \"{url}\"\n[connectors.{name}.tables.\"public.{TABLE}\"]\n"
-        )?;
+        writeln!(text, "\n[connectors.{name}]\ndatabase_url = \"{url}\"")?;
+        for table in connector.tables {
+            writeln!(text, "[connectors.{name}.tables.\"public.{table}\"]")?;
+        }
     }
     Ok(text)
 }
@@ -137,10 +150,17 @@ fn get(address: SocketAddr, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// Slots, publications, topics and stored positions are made while the table is empty.
+/// Slots, publications, topics and stored positions are made while the tables are empty. Only when the position says that
+/// their first rows are in, all none of them, does whatever is written from then on come by the stream alone.
 pub fn prepare(bench: &Bench, database: &str, connectors: &[Connector]) -> Result<()> {
     let mut daemon = Daemon::start(bench, database, connectors)?;
     daemon.wait_until_streaming(connectors)?;
+    for connector in connectors {
+        for table in connector.tables {
+            let limit = Instant::now() + PATIENCE;
+            Stored::follow(&bench.services, connector, table)?.wait(&mut daemon, limit, |progress| progress.done)?;
+        }
+    }
     daemon.stop()
 }
 
@@ -179,7 +199,7 @@ pub fn drain(bench: &Bench, source: &mut crate::source::Source, connector: &Conn
     let usage = daemon.process.usage()?;
     let walsender = source.walsender(&connector.slot())?.map(crate::process::usage).transpose()?;
     daemon.stop()?;
-    let content = crate::topic::verify(&bench.services, &connector.topic(), rows)?;
+    let content = crate::topic::verify(&bench.services, &connector.topic(TABLE), rows)?;
     let steady = (rows - first.1) as f64 / (last - first.0).as_secs_f64().max(POLL.as_secs_f64());
     Ok(Drained {
         startup: first.0 - started,

@@ -11,7 +11,7 @@ use crate::process::Ended;
 use crate::recvlogical;
 use crate::report::{Report, Spread, Target, one_digit, thousands, two_digits};
 use crate::services::Via;
-use crate::source::{Backlog, Source};
+use crate::source::{Backlog, Source, TABLE};
 
 /// How the rows were written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,8 @@ fn measure(bench: &Bench, report: &mut Report, name: &str, shape: Shape, rows: u
     let mut source = Source::create(&bench.services, name, &bench.tag)?;
     let connectors: Vec<Connector> = (1..=runs)
         .flat_map(|run| {
-            Via::BOTH.map(|via| Connector { name: format!("{name}-{}-{}{run}", bench.tag, via.short()), via })
+            let named = |via: Via| format!("{name}-{}-{}{run}", bench.tag, via.short());
+            Via::BOTH.map(|via| Connector { name: named(via), via, tables: &[TABLE] })
         })
         .collect();
     daemon::prepare(bench, &source.database, &connectors)?;
@@ -152,8 +153,8 @@ fn details(report: &mut Report, pairs: &[Pair], rows: u64, backlog: &Backlog) {
                     thousands(usage.voluntary_switches as f64),
                     thousands(usage.involuntary_switches as f64)
                 ),
-                content.transactions.to_string(),
-                if content.transactions > 1 { one_digit(content.transactions as f64 / seconds) } else { "".into() },
+                content.gaps.to_string(),
+                if content.gaps > 1 { one_digit(content.gaps as f64 / seconds) } else { "".into() },
                 format!("{:.0}", content.bytes as f64 / content.records as f64),
             ]
         })

@@ -5,8 +5,7 @@
 //! The first contains Postgres's own work; the second may be short of it, since a walsender need not wait for the
 //! writer to hear of its commit. The first is the one that is judged.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -21,11 +20,15 @@ use crate::daemon::{self, Connector, Daemon};
 use crate::process::Usage;
 use crate::report::{Report, Target, quantile, thousands, two_digits};
 use crate::services::Via;
-use crate::source::{INSERT, Source};
+use crate::source::{Source, TABLE, insert};
 use crate::topic;
 
-/// How long the consumer waits for the last rows.
+/// How long the consumer waits for the next row.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the consumer looks whether it has all.
+const LOOK: Duration = Duration::from_millis(100);
+/// The writers have not ended, so nobody knows how many rows there will be.
+const UNKNOWN: u64 = u64::MAX;
 
 /// A load and how long it lasts.
 #[derive(Clone, Copy, Debug)]
@@ -53,22 +56,35 @@ impl Load {
     }
 }
 
-/// When a row was where, in nanoseconds after the beginning; by the row's id less one.
-struct Times {
+/// When a row was where, in nanoseconds after the beginning; by the row's id less one. Zero: never.
+pub struct Times {
     began: Instant,
     sent: Vec<AtomicU64>,
     returned: Vec<AtomicU64>,
 }
 
 impl Times {
-    fn new(rows: u64) -> Self {
-        let zeros = || (0..rows).map(|_| AtomicU64::new(0)).collect();
+    pub fn new(load: Load) -> Self {
+        let zeros = || (0..load.rows()).map(|_| AtomicU64::new(0)).collect();
         Self { began: Instant::now(), sent: zeros(), returned: zeros() }
     }
 
-    fn now(&self) -> u64 {
+    pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
+
+    /// When the row was sent, if it was.
+    pub fn sent(&self, row: usize) -> Option<u64> {
+        self.sent.get(row).map(|sent| sent.load(Ordering::Relaxed)).filter(|sent| *sent > 0)
+    }
+}
+
+/// Where the rows go, and where they come out.
+#[derive(Clone, Copy)]
+pub struct Route<'a> {
+    pub database: &'a str,
+    pub connector: &'a Connector,
+    pub table: &'a str,
 }
 
 /// Measures one load.
@@ -76,94 +92,136 @@ pub fn run(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
     report.heading(format!("Latency at {} rows a second", thousands(load.rate as f64)));
     let tag = format!("{}_{}", bench.tag, load.rate);
     let source = Source::create(&bench.services, "latency", &tag)?;
-    let connector = Connector { name: format!("latency-{}", tag.replace('_', "-")), via: Via::Tcp };
+    let name = format!("latency-{}", tag.replace('_', "-"));
+    let connector = Connector { name, via: Via::Tcp, tables: &[TABLE] };
     daemon::prepare(bench, &source.database, std::slice::from_ref(&connector))?;
     let mut daemon = Daemon::start(bench, &source.database, std::slice::from_ref(&connector))?;
     daemon.wait_until_streaming(std::slice::from_ref(&connector))?;
-    topic::wait_for_topic(&bench.services, &connector.topic())?;
 
-    let times = Arc::new(Times::new(load.rows()));
-    let arrived = under_load(bench, &source.database, &connector, load, &times)?;
+    let times = Times::new(load);
+    let route = Route { database: &source.database, connector: &connector, table: TABLE };
+    let (arrived, ()) = under_load(bench, route, load, &times, |_| Ok(()))?;
     let usage = daemon.process.usage()?;
     daemon.stop()?;
-    topic::verify(&bench.services, &connector.topic(), load.rows())?;
+    topic::verify(&bench.services, &connector.topic(TABLE), load.rows())?;
     tell(report, load, &times, &arrived, usage);
     Ok(())
 }
 
-/// Runs consumer and writers; gives back when each row arrived.
-fn under_load(
+/// Runs consumer and writers, and meanwhile something else, which may stop the writers before the load's end. Gives back
+/// when each row arrived; each that was written has, once.
+pub fn under_load<T>(
     bench: &Bench,
-    database: &str,
-    connector: &Connector,
+    route: Route<'_>,
     load: Load,
-    times: &Arc<Times>,
-) -> Result<Vec<u64>> {
-    let fast = [("fetch.wait.max.ms", "10"), ("fetch.min.bytes", "1"), ("socket.nagle.disable", "true")];
-    let consumer = topic::consumer(&bench.services, &connector.topic(), Offset::Beginning, &fast)?;
-    let consuming = {
-        let times = Arc::clone(times);
-        std::thread::spawn(move || consume(&consumer, load.rows(), &times))
-    };
-    let writers: Vec<_> = (0..load.connections)
-        .map(|writer| {
-            let (times, url) = (Arc::clone(times), bench.services.database(database, Via::Unix));
-            std::thread::spawn(move || write(&url, load, writer, &times))
-        })
-        .collect();
-    for writer in writers {
-        writer.join().ok().context("a writer panicked")??;
-    }
-    consuming.join().ok().context("the consumer panicked")?
+    times: &Times,
+    meanwhile: impl FnOnce(&AtomicBool) -> Result<T>,
+) -> Result<(Vec<u64>, T)> {
+    let topic = route.connector.topic(route.table);
+    topic::wait_for_topic(&bench.services, &topic)?;
+    let consumer = topic::consumer(&bench.services, &topic, Offset::Beginning, &topic::FAST)?;
+    let url = bench.services.database(route.database, Via::Unix);
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(UNKNOWN));
+    std::thread::scope(|scope| {
+        let consuming = scope.spawn(|| consume(&consumer, load.rows(), &written, times));
+        let start = |writer| {
+            let (url, stop) = (&url, &stop);
+            scope.spawn(move || write(url, &insert(route.table), load, writer, times, stop))
+        };
+        let writers: Vec<_> = (0..load.connections).map(start).collect();
+        let happened = meanwhile(&stop);
+        if happened.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        let wrote: Vec<Result<u64>> = writers
+            .into_iter()
+            .map(|writer| writer.join().ok().context("a writer panicked").and_then(|wrote| wrote))
+            .collect();
+        let rows: Result<u64> = wrote.into_iter().sum();
+        // After a failure the consumer need not wait for anything.
+        written.store(*rows.as_ref().unwrap_or(&0), Ordering::Relaxed);
+        let arrived = consuming.join().ok().context("the consumer panicked").and_then(|arrived| arrived);
+        // What failed first is the reason.
+        let happened = happened?;
+        rows?;
+        Ok((arrived?, happened))
+    })
 }
 
-/// Writes every row whose turn is this writer's.
-fn write(url: &str, load: Load, writer: u64, times: &Times) -> Result<()> {
+/// Writes every row whose turn is this writer's; tells how many those were.
+fn write(url: &str, insert: &str, load: Load, writer: u64, times: &Times, stop: &AtomicBool) -> Result<u64> {
     let mut client = Client::connect(url, NoTls)?;
-    let insert = client.prepare(INSERT)?;
+    let insert = client.prepare(insert)?;
     let begin = times.began + Duration::from_secs(1);
+    let mut rows = 0;
     for id in (1 + writer..=load.rows()).step_by(load.connections as usize) {
         std::thread::sleep((begin + load.due(id)).saturating_duration_since(Instant::now()));
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let row = usize::try_from(id - 1)?;
         times.sent[row].store(times.now(), Ordering::Relaxed);
         client.execute(&insert, &[&i64::try_from(id)?])?;
         times.returned[row].store(times.now(), Ordering::Relaxed);
+        rows += 1;
     }
-    Ok(())
+    Ok(rows)
 }
 
-fn consume(consumer: &BaseConsumer, rows: u64, times: &Times) -> Result<Vec<u64>> {
-    let mut arrived = vec![0; usize::try_from(rows)?];
-    let mut missing = rows;
-    while missing > 0 {
-        let message = consumer.poll(PATIENCE).context("a row did not arrive in time")?;
+/// Takes as many rows as were written; zero stands for a row that did not arrive.
+fn consume(consumer: &BaseConsumer, most: u64, written: &AtomicU64, times: &Times) -> Result<Vec<u64>> {
+    let mut arrived = vec![0; usize::try_from(most)?];
+    let (mut rows, mut last) = (0, Instant::now());
+    while rows < written.load(Ordering::Relaxed).min(most) {
+        let message = consumer.poll(LOOK);
         let now = times.now();
         let message = match message {
-            Err(KafkaError::PartitionEOF(_)) => continue,
-            message => message?,
+            None | Some(Err(KafkaError::PartitionEOF(_))) => {
+                ensure!(last.elapsed() < PATIENCE, "{rows} rows arrived, and no more in time");
+                continue;
+            }
+            Some(message) => message?,
         };
         let id = topic::id_of(message.key().context("a record without a key")?)?;
         let at = arrived.get_mut(usize::try_from(id - 1)?).context("an unknown id")?;
         ensure!(*at == 0, "the id {id} arrived twice");
         *at = now;
-        missing -= 1;
+        (rows, last) = (rows + 1, Instant::now());
     }
     Ok(arrived)
 }
 
+/// How long rows were on their way, in milliseconds, sorted.
+pub struct Latencies {
+    /// From sending the transaction: what is judged.
+    pub sent: Vec<f64>,
+    returned: Vec<f64>,
+}
+
+impl Latencies {
+    /// Of these rows, which were all written.
+    pub fn of(times: &Times, arrived: &[u64], rows: impl Iterator<Item = usize> + Clone) -> Self {
+        let since = |starts: &[AtomicU64]| {
+            let latency = |row: usize| arrived[row].saturating_sub(starts[row].load(Ordering::Relaxed)) as f64 / 1e6;
+            sorted(rows.clone().map(latency).collect())
+        };
+        Self { sent: since(&times.sent), returned: since(&times.returned) }
+    }
+
+    pub fn table(&self, report: &mut Report) {
+        let line = |what: &str, latencies: &[f64]| {
+            let figures = [0.5, 0.95, 0.99, 1.0].map(|share| two_digits(quantile(latencies, share)));
+            std::iter::once(what.to_owned()).chain(figures).collect::<Vec<_>>()
+        };
+        let lines = [line("from sending the transaction", &self.sent), line("from its return", &self.returned)];
+        report.table(&["milliseconds, until a consumer has the record", "p50", "p95", "p99", "max"], &lines);
+    }
+}
+
 fn tell(report: &mut Report, load: Load, times: &Times, arrived: &[u64], usage: Usage) {
     let measured = load.first_measured() as usize..arrived.len();
-    let since = |starts: &[AtomicU64]| {
-        let latency = |row: usize| arrived[row].saturating_sub(starts[row].load(Ordering::Relaxed)) as f64 / 1e6;
-        sorted(measured.clone().map(latency).collect())
-    };
-    let (sent, returned) = (since(&times.sent), since(&times.returned));
-    let line = |what: &str, latencies: &[f64]| {
-        let figures = [0.5, 0.95, 0.99, 1.0].map(|share| two_digits(quantile(latencies, share)));
-        std::iter::once(what.to_owned()).chain(figures).collect::<Vec<_>>()
-    };
-    let head = ["milliseconds, until a consumer has the record", "p50", "p95", "p99", "max"];
-    report.table(&head, &[line("from sending the transaction", &sent), line("from its return", &returned)]);
+    let latencies = Latencies::of(times, arrived, measured.clone());
+    latencies.table(report);
     let returned_at = |row: usize| times.returned[row].load(Ordering::Relaxed) as f64 / 1e9;
     let seconds = returned_at(arrived.len() - 1) - returned_at(measured.start);
     report.line(format!(
@@ -177,8 +235,8 @@ fn tell(report: &mut Report, load: Load, times: &Times, arrived: &[u64], usage: 
         usage.peak_mib,
         thousands((usage.voluntary_switches + usage.involuntary_switches) as f64),
     ));
-    report.target("p50 in ms, from sending", quantile(&sent, 0.5), Target::AtMost(10.0));
-    report.target("p99 in ms, from sending", quantile(&sent, 0.99), Target::AtMost(40.0));
+    report.target("p50 in ms, from sending", quantile(&latencies.sent, 0.5), Target::AtMost(10.0));
+    report.target("p99 in ms, from sending", quantile(&latencies.sent, 0.99), Target::AtMost(40.0));
 }
 
 fn sorted(mut figures: Vec<f64>) -> Vec<f64> {

@@ -11,10 +11,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::Bench;
-use crate::process::{self, Watched};
+use crate::process::{self, Ended, Watched, log_tail};
 use crate::report::{Report, one_digit, thousands};
 use crate::services::Via;
-use crate::source::Source;
+use crate::source::{Source, TABLE};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// As many records as the daemon's `batch_max_bytes`, 4 MiB by default, lets into a Kafka transaction; and fewer.
@@ -140,14 +140,22 @@ fn commit(producer: &BaseProducer) -> Result<()> {
 }
 
 fn copy(bench: &Bench, database: &str, rows: u64, via: Via) -> Result<Vec<String>> {
-    let mut command = Command::new("psql");
-    command.args(["-X", "-q", "-d", &bench.services.database(database, via), "-o", "/dev/null"]);
-    command.args(["-c", "COPY (SELECT * FROM bench_rows) TO STDOUT"]);
-    let ended = Watched::spawn(&mut command, &bench.work.join("copy.log"))?.wait()?;
-    ensure!(ended.success, "COPY failed");
+    let ended = copy_out(bench, database, via)?;
     Ok(vec![
         format!("COPY TO STDOUT, {}", via.shown()),
         thousands(rows as f64 / ended.took.as_secs_f64()),
         one_digit(ended.usage.cpu() * 1e6 / rows as f64),
     ])
+}
+
+/// The whole table, by psql into /dev/null. As long as psql's own CPU time is well below the time that passed, the reader
+/// is not the limit.
+pub fn copy_out(bench: &Bench, database: &str, via: Via) -> Result<Ended> {
+    let mut command = Command::new("psql");
+    command.args(["-X", "-q", "-d", &bench.services.database(database, via), "-o", "/dev/null"]);
+    command.args(["-c", &format!("COPY (SELECT * FROM {TABLE}) TO STDOUT")]);
+    let log = bench.work.join("copy.log");
+    let ended = Watched::spawn(&mut command, &log)?.wait()?;
+    ensure!(ended.success, "COPY failed:\n{}", log_tail(&log));
+    Ok(ended)
 }

@@ -11,7 +11,9 @@ mod process;
 mod recvlogical;
 mod report;
 mod services;
+mod snapshot;
 mod source;
+mod stored;
 mod topic;
 
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use clap::{Args, Parser, Subcommand};
 use latency::Load;
 use report::Report;
 use services::Services;
+use snapshot::Part;
 
 /// Measures tablecast against real services
 #[derive(Parser)]
@@ -57,6 +60,17 @@ enum Measure {
         /// Over each of TCP and the Unix socket
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=7))]
         runs: u64,
+    },
+    /// The first rows of a table: how fast beside COPY, what the stream's rows suffer from it, and what a crash costs
+    Snapshot {
+        #[arg(long, default_value_t = 2_000_000)]
+        rows: u64,
+        /// Over each of TCP and the Unix socket
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=7))]
+        runs: u64,
+        /// A part of it; may be given more than once
+        #[arg(long)]
+        only: Vec<Part>,
     },
     /// From a row's commit to a consumer of committed records
     Latency(Pace),
@@ -143,6 +157,10 @@ fn measure(bench: &Bench, report: &mut Report, measure: &Measure) -> Result<()> 
     match measure {
         Measure::Drain { rows, runs } => drain::row_by_row(bench, report, *rows, usize::try_from(*runs)?),
         Measure::Big { rows, runs } => drain::at_once(bench, report, *rows, usize::try_from(*runs)?),
+        Measure::Snapshot { rows, runs, only } => {
+            let parts = if only.is_empty() { Part::ALL } else { only };
+            snapshot::run(bench, report, *rows, usize::try_from(*runs)?, parts)
+        }
         Measure::Latency(pace) => latency::run(bench, report, pace.load()),
         Measure::Limits { rows } => limits::run(bench, report, *rows),
         Measure::All { quick } => all(bench, report, *quick),
@@ -153,6 +171,7 @@ fn all(bench: &Bench, report: &mut Report, quick: bool) -> Result<()> {
     let (rows, big, runs, seconds) = if quick { (200_000, 200_000, 1, 10) } else { (1_000_000, 2_000_000, 3, 30) };
     drain::row_by_row(bench, report, rows, runs)?;
     drain::at_once(bench, report, big, 1)?;
+    snapshot::run(bench, report, big, runs, Part::ALL)?;
     let pace = Pace { rate: 1_000, warm_up_seconds: 20, seconds, connections: 4 };
     latency::run(bench, report, pace.load())?;
     limits::run(bench, report, rows)

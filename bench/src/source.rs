@@ -8,12 +8,16 @@ use crate::services::{Services, Via};
 /// The table that everything is measured with; a record of it has about 150 bytes.
 pub const TABLE: &str = "bench_rows";
 
+/// One beside it, of the same columns, for rows that come while the other is read.
+pub const BESIDE: &str = "bench_beside";
+
 /// Autovacuum would take CPU at moments of its own choice.
 const SCHEMA: &str = "
 CREATE TABLE bench_rows (
     id bigserial PRIMARY KEY, ref uuid, name text, note text, qty int, big bigint, price numeric(12,2),
     active boolean, at timestamptz, day date, doc jsonb
 ) WITH (autovacuum_enabled = false);
+CREATE TABLE bench_beside (LIKE bench_rows INCLUDING INDEXES) WITH (autovacuum_enabled = false);
 CREATE TABLE bench_end (at timestamptz);
 ";
 
@@ -34,8 +38,10 @@ const FILL_PROCEDURE: &str = concat!(
     "); COMMIT; END LOOP; END $$"
 );
 
-/// Writes the row whose id is its parameter.
-pub const INSERT: &str = concat!("INSERT INTO bench_rows SELECT ", row!(), " FROM (SELECT $1::bigint AS n) AS one");
+/// Writes the row whose id is its parameter into a table.
+pub fn insert(table: &str) -> String {
+    format!(concat!("INSERT INTO {} SELECT ", row!(), " FROM (SELECT $1::bigint AS n) AS one"), table)
+}
 
 /// A database of its own for one measurement.
 pub struct Source {
@@ -93,6 +99,13 @@ impl Source {
             concat!("INSERT INTO bench_rows SELECT ", row!(), " FROM generate_series(1, {}::bigint) AS n"),
             rows
         ))
+    }
+
+    /// The rows as a table has them that is long there: vacuumed, so that whoever reads it first pays no more than the
+    /// next one (the first reader of new rows marks them as committed, and so writes every page anew).
+    pub fn settle(&mut self) -> Result<()> {
+        self.client.batch_execute(&format!("VACUUM (ANALYZE) {TABLE}"))?;
+        Ok(self.client.batch_execute("CHECKPOINT")?)
     }
 
     /// Writes the rows; the WAL then goes on past them and is flushed, so that every reader can reach the end, and

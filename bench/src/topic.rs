@@ -12,16 +12,23 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::services::Services;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// For a consumer that is to have a record as soon as it is committed.
+pub const FAST: [(&str, &str); 3] =
+    [("fetch.wait.max.ms", "10"), ("fetch.min.bytes", "1"), ("socket.nagle.disable", "true")];
 /// Confluent's wire format: a zero byte and the schema's id.
 const HEADER: usize = 5;
 
 /// What a topic of one partition holds.
+#[derive(Debug, Default)]
 pub struct Content {
     pub records: u64,
     /// Of the records' keys and values.
     pub bytes: u64,
-    /// Each leaves one marker in the partition, which takes an offset.
-    pub transactions: u64,
+    /// Of the ids that were looked for, how many are not there.
+    pub missing: u64,
+    /// Offsets that no record has. Each transaction leaves one marker in the partition, which takes one; what was
+    /// rolled back takes more, for those that read committed records only.
+    pub gaps: u64,
 }
 
 /// A consumer of partition 0, from `offset` on.
@@ -42,24 +49,37 @@ pub fn consumer(services: &Services, topic: &str, offset: Offset, more: &[(&str,
 
 /// Reads the topic to its end, and makes sure that it holds the ids 1 to `rows`, each exactly once, and nothing else.
 pub fn verify(services: &Services, topic: &str, rows: u64) -> Result<Content> {
-    let consumer = consumer(services, topic, Offset::Beginning, &[])?;
+    let content = read(services, topic, rows, &[])?;
+    ensure!(content.missing == 0, "{topic} lacks {} of the ids", content.missing);
+    ensure!(content.records == rows, "{topic} holds {} records, not {rows}", content.records);
+    Ok(content)
+}
+
+/// How many records lie in the topic, those of transactions that were rolled back too.
+pub fn written(services: &Services, topic: &str, rows: u64) -> Result<u64> {
+    Ok(read(services, topic, rows, &[("isolation.level", "read_uncommitted")])?.records)
+}
+
+/// Reads the topic to its end, and looks for the ids 1 to `rows`. There may be no other.
+pub fn read(services: &Services, topic: &str, rows: u64, more: &[(&str, &str)]) -> Result<Content> {
+    let consumer = consumer(services, topic, Offset::Beginning, more)?;
     let (low, high) = consumer.fetch_watermarks(topic, 0, TIMEOUT)?;
     ensure!(low == 0, "{topic} begins at {low}, not at 0");
     let mut seen = vec![false; usize::try_from(rows)? + 1];
-    let mut content = Content { records: 0, bytes: 0, transactions: 0 };
+    let mut content = Content { missing: rows, ..Content::default() };
     while let Some(message) = consumer.poll(TIMEOUT) {
         let message = match message {
             Err(KafkaError::PartitionEOF(_)) => {
-                ensure!(content.records == rows, "{topic} holds {} records, not {rows}", content.records);
-                content.transactions = u64::try_from(high)? - content.records;
+                content.gaps = u64::try_from(high)? - content.records;
                 return Ok(content);
             }
             message => message?,
         };
         let (key, value) = (message.key().context("a record without a key")?, message.payload());
         let id = id_of(key)?;
-        let first = seen.get_mut(usize::try_from(id)?).with_context(|| format!("{topic} holds an unknown id, {id}"))?;
-        ensure!(!std::mem::replace(first, true), "{topic} holds the id {id} twice");
+        let seen = seen.get_mut(usize::try_from(id)?).filter(|_| id > 0);
+        let seen = seen.with_context(|| format!("{topic} holds an unknown id, {id}"))?;
+        content.missing -= u64::from(!std::mem::replace(seen, true));
         content.records += 1;
         content.bytes += (key.len() + value.context("a tombstone, where nothing was deleted")?.len()) as u64;
     }

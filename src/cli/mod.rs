@@ -22,6 +22,7 @@ pub mod status;
 pub mod tail;
 pub mod teardown;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -67,9 +68,9 @@ pub struct Global {
     /// How log lines are written to stderr
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
-    /// What is logged: a level, or targets like `info,tablecast::kafka=debug`
-    #[arg(long, global = true, value_name = "FILTER", env = "TABLECAST_LOG", default_value = "info")]
-    pub log: String,
+    /// What is logged: a level, or targets like `info,tablecast::kafka=debug` [default: info; warn beside progress bars]
+    #[arg(long, global = true, value_name = "FILTER", env = "TABLECAST_LOG")]
+    pub log: Option<String>,
 }
 
 impl Global {
@@ -122,7 +123,9 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> Result<Exit, Failure> {
-    telemetry::init(cli.global.log_format, &cli.global.log)?;
+    let shows_bars = matches!(cli.command, Command::Snapshot(_)) && std::io::stderr().is_terminal();
+    let log = cli.global.log.as_deref().unwrap_or(if shows_bars { "warn" } else { "info" });
+    telemetry::init(cli.global.log_format, log)?;
     match cli.command {
         Command::Run(args) => run::run(&args, &cli.global),
         Command::Check(args) => check::run(&args, &cli.global),

@@ -7,7 +7,7 @@ use super::exit::{Exit, Failure};
 use super::progress::{Display, TableProgress};
 use super::run::runtime;
 use super::{Global, look};
-use crate::config::{Config, Connector, TablePattern};
+use crate::config::{Connector, TablePattern};
 use crate::connector::state::State;
 use crate::connector::supervisor::{run_to_goal, setting};
 use crate::connector::{Fault, Goal, source};
@@ -75,12 +75,12 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
             let again = "interrupted; the same command, or `tablecast run`, goes on at the chunk";
             Err(Failure::Work(again.into()))
         }
-        Err(fault) if fault.is_slot_taken() => Err(Failure::Work(taken(&config, connector).into())),
+        Err(fault) if fault.is_slot_taken() => Err(Failure::Work(taken(connector).into())),
         Err(fault) => Err(Failure::of_connector(fault, &connector.name)),
     }
 }
 
-fn taken(_: &Config, connector: &Connector) -> String {
+fn taken(connector: &Connector) -> String {
     format!(
         "slot {} is in use: a daemon runs connector `{}`, and reads the first rows of its tables by itself (`tablecast \
          status` tells how far it is); to have a table read again, use `tablecast backfill {} TABLE`",

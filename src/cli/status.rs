@@ -229,6 +229,7 @@ mod human {
 
     use super::{SlotStatus, Status, TableStatus};
     use crate::cli::output::bytes;
+    use crate::kafka::positions::SnapshotProgress;
 
     pub(super) fn connector(status: &Status) -> String {
         let mut lines = vec![format!("{}: {}", status.name, status.phase.as_deref().unwrap_or("unknown"))];
@@ -275,6 +276,9 @@ mod human {
 
     fn table(table: &TableStatus) -> String {
         let words = match (&table.key, &table.snapshot) {
+            (Some(key), Some(SnapshotProgress::Reading(reading))) => {
+                format!("key ({}), snapshot under way, {} rows so far", key.join(", "), reading.rows)
+            }
             (Some(key), Some(snapshot)) => format!("key ({}), snapshot {}", key.join(", "), snapshot.name()),
             _ => "not captured yet".to_owned(),
         };

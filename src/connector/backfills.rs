@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
@@ -27,6 +27,8 @@ use crate::snapshot::{Desk, ReadingId};
 
 /// How often it is asked what is wanted, and, while something is, how far it is mirrored.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the desk is told which transactions everybody sees: often enough that their ids can't have wrapped around.
+const FORGET_INTERVAL: Duration = Duration::from_secs(600);
 /// How often it is asked whether the control schema is there meanwhile.
 const SCHEMA_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,7 @@ impl Backfills {
             forgotten: BTreeSet::new(),
             last: BTreeMap::new(),
             failed: Vec::new(),
+            forgot_at: Instant::now(),
         };
         Backfills(setting.runtime.spawn(watch.run()).abort_handle())
     }
@@ -72,6 +75,8 @@ struct Watch {
     last: BTreeMap<i64, Progress>,
     /// To be told to their rows.
     failed: Vec<(i64, Outcome)>,
+    /// When the desk was last told which transactions are no matter any more.
+    forgot_at: Instant,
 }
 
 impl Watch {
@@ -104,6 +109,11 @@ impl Watch {
                 control.insert(Control::connect_with_tls(database, tls).await?)
             }
         };
+        if self.forgot_at.elapsed() > FORGET_INTERVAL {
+            self.forgot_at = Instant::now();
+            // 32 bits, as the stream has them.
+            self.desk.all_see(control.ended().await?.xmin as u32);
+        }
         match control.control_schema().await? {
             // A newer one still has what this one knows.
             ControlSchema::Current | ControlSchema::Newer(_) => self.look(control).await.map(|()| INTERVAL),
@@ -143,11 +153,11 @@ impl Watch {
         };
         let reading = match self.state.backfills().remove(&id) {
             None => Reading::default(),
-            // Its row will be told.
-            Some(stored) if matches!(stored.state, BackfillState::Done { .. }) => return,
+            // Of another request, before the control schema was made anew.
             Some(stored) if stored.oid != *oid => Reading::default(),
             Some(stored) => match stored.state {
                 BackfillState::Reading(reading) => reading,
+                // Its row will be told.
                 BackfillState::Done { .. } => return,
             },
         };

@@ -126,7 +126,8 @@ fn sqlstate_remedy(sqlstate: &str, connector: &str) -> Option<String> {
         "3D000" => "check the database's name in database_url".to_owned(),
         "42501" => {
             "the login needs the REPLICATION attribute, SELECT on the mapped tables and, to create the publication, \
-             CREATE on the database and ownership of the tables: `tablecast check` prints the SQL"
+             CREATE on the database and ownership of the tables: `tablecast check` prints the SQL; and BYPASSRLS where a \
+             table has row-level security, or its topic would lack rows"
                 .to_owned()
         }
         "53400" => "raise max_replication_slots and max_wal_senders, or drop slots that nobody uses".to_owned(),

@@ -16,6 +16,7 @@ use super::assembler::{Assembler, Step};
 use super::fault::Fault;
 use super::pace::Pace;
 use super::relations::Relations;
+use super::start::{Goal, Setting};
 use super::state::State;
 use crate::kafka::Batch;
 use crate::kafka::sink::{Ended, Sink};
@@ -83,11 +84,9 @@ impl Intake {
         acknowledger: Acknowledger,
         assembler: Assembler,
         sink: Sink,
-        state: Arc<State>,
-        shutdown: Shutdown,
         pace: Pace,
+        setting: &Setting,
         desk: Arc<Desk>,
-        ends_when_read: bool,
     ) -> Self {
         let now = Instant::now();
         let batch = sink.empty_batch(Duration::ZERO).ok().flatten().unwrap_or_default();
@@ -97,9 +96,9 @@ impl Intake {
             assembler,
             sink,
             batch,
-            state,
+            state: Arc::clone(&setting.state),
             acknowledger,
-            shutdown,
+            shutdown: setting.shutdown.clone(),
             awaited: Lsn::ZERO,
             handed_at: now,
             handed_rows: 0,
@@ -107,7 +106,7 @@ impl Intake {
             silence: Duration::ZERO,
             pace,
             desk,
-            ends_when_read,
+            ends_when_read: setting.goal != Goal::Stream,
         }
     }
 
@@ -136,15 +135,15 @@ impl Intake {
 
     /// What is done again and again, whatever else is waited for.
     pub(super) fn tick(&mut self) -> Result<(), Fault> {
+        if let Some(error) = self.desk.take_failure() {
+            return Err(error.into());
+        }
         let is_read = self.ends_when_read && !self.desk.is_active();
         if self.shutdown.is_requested() || (is_read && self.assembler.is_between_transactions()) {
             return Err(Fault::Interrupted);
         }
         if self.sink.is_finished() {
             return Err(Ended.into());
-        }
-        if let Some(error) = self.desk.take_failure() {
-            return Err(error.into());
         }
         self.acknowledger.tick(&mut self.stream, &self.state)
     }
@@ -166,7 +165,7 @@ impl Intake {
                     if self.is_full() {
                         self.hand_over()?;
                     }
-                    if self.desk.is_waiting() {
+                    if self.desk.is_due(self.assembler.position().lsn) {
                         self.merge()?;
                     }
                 }
@@ -235,6 +234,11 @@ impl Intake {
     pub(super) fn send(&mut self, full: Batch) -> Result<(), Ended> {
         self.handed_rows += full.len();
         self.pace.handed_over();
+        self.pass_on(full)
+    }
+
+    /// Gives a batch to the sink: one of the stream, or a chunk, which says nothing of how fast rows come.
+    fn pass_on(&mut self, full: Batch) -> Result<(), Ended> {
         self.within = !full.at_boundary;
         if full.at_boundary {
             self.handed = full.end.lsn;
@@ -246,19 +250,17 @@ impl Intake {
     /// Merges what was read of the tables, as far as the stream has come to it: between two transactions, behind all
     /// that came before.
     fn merge(&mut self) -> Result<(), Fault> {
-        self.acknowledger.wanted = false;
         let position = self.assembler.position();
-        while self.desk.is_waiting() && self.assembler.is_between_transactions() && position.ordinal == 0 {
-            let Some(mut chunk) = self.desk.take_merge(position.lsn) else {
-                self.acknowledger.wanted = self.desk.awaited().is_some_and(|high| high > position.lsn);
-                break;
-            };
+        let may = self.assembler.is_between_transactions() && position.ordinal == 0;
+        while may && self.desk.is_due(position.lsn) {
+            let Some(mut chunk) = self.desk.take_merge(position.lsn) else { break };
             if !self.batch.is_empty() {
                 self.hand_over()?;
             }
             self.assembler.seal(&mut chunk);
-            self.send(chunk)?;
+            self.pass_on(chunk)?;
         }
+        self.acknowledger.wanted = self.desk.is_waiting(position.lsn);
         Ok(())
     }
 
@@ -325,7 +327,7 @@ impl Intake {
         }
         self.sink.close();
         let started = Instant::now();
-        let limit = || if self.shutdown.is_requested() { CLOSE_LIMIT } else { CLOSE_LIMIT_BEFORE_NEXT_RUN };
+        let limit = || if self.shutdown.is_of_the_whole() { CLOSE_LIMIT } else { CLOSE_LIMIT_BEFORE_NEXT_RUN };
         while !self.sink.is_finished() && started.elapsed() < limit() {
             // The connection may be what failed: the sink's result matters more.
             let _ = self.acknowledger.tick(&mut self.stream, &self.state);

@@ -68,8 +68,13 @@ impl Readers {
             let setting = Arc::clone(&setting);
             let name = format!("reader-{}", connector.name);
             let thread = std::thread::Builder::new().name(name).spawn(move || {
-                if let Err(error) = reader::run(&setting) {
-                    tracing::error!(connector = setting.connector, %error, "a reader of tables can't run");
+                match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reader::run(&setting))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::error!(connector = setting.connector, %error, "a reader of tables can't run");
+                        setting.desk.panicked();
+                    }
+                    Err(_) => setting.desk.panicked(),
                 }
             })?;
             readers.threads.push(thread);

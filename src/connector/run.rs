@@ -44,16 +44,12 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
         Relations::new(connector.clone(), source.clone(), Arc::clone(&encoders), setting.runtime.clone());
     let assembler = Assembler::new(stored.position, Arc::clone(&desk));
     let sink = ready.start(options, stored, Arc::clone(&setting.state) as _)?;
-    setting.state.read_at(&desk);
     let _telling = Telling::start(setting, &desk);
-    let ends_when_read = setting.goal != Goal::Stream;
-    let _backfills = (!ends_when_read).then(|| Backfills::start(setting, &source, &desk));
+    let _backfills = (setting.goal == Goal::Stream).then(|| Backfills::start(setting, &source, &desk));
     setting.state.enter(Phase::Streaming);
-    let state = Arc::clone(&setting.state);
     let pace = Pace::new(connector.batch_max_latency, look_away(connector), Instant::now());
-    let shutdown = setting.shutdown.clone();
     let _readers = Readers::start(connector, &source, relations.topics(), encoders, Arc::clone(&desk))?;
-    let intake = Intake::new(stream, acknowledger, assembler, sink, state, shutdown, pace, desk, ends_when_read);
+    let intake = Intake::new(stream, acknowledger, assembler, sink, pace, setting, desk);
     intake.run(&mut relations)
 }
 

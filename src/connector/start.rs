@@ -28,7 +28,7 @@ use super::publication;
 use super::source::{self, Source, TableFault};
 use super::state::State;
 use crate::config::{Connector, Delivery};
-use crate::kafka::positions::{self, Origin, StoredPosition, TableProgress};
+use crate::kafka::positions::{self, Origin, SnapshotProgress, StoredPosition, TableProgress};
 use crate::kafka::sink::{self, Ready, SinkOptions};
 use crate::kafka::topics::{NewTopics, TopicFault, TopicState, Topics};
 use crate::kafka::{Connection, reader};
@@ -255,7 +255,7 @@ impl Prepared {
         let connector = &self.setting.connector;
         let follow = publication::follow(&self.control, connector, &mut self.source, &stored.tables);
         runtime.block_on(follow)?;
-        let tables = self.progress(&stored.tables)?;
+        let tables = runtime.block_on(self.progress(&stored.tables))?;
         self.see_to_topics(&stored.tables)?;
         stored.tables = tables;
         if ready.stored.as_ref() != Some(&stored) {
@@ -276,13 +276,30 @@ impl Prepared {
 
     /// What of each table is in its topic. The first rows of a table that is new to the connector are read beside the
     /// stream, which brings whatever comes into it from now on: the slot and its place in the publication are older.
-    fn progress(&self, stored: &BTreeMap<String, TableProgress>) -> Result<BTreeMap<String, TableProgress>, Fault> {
+    async fn progress(
+        &self,
+        stored: &BTreeMap<String, TableProgress>,
+    ) -> Result<BTreeMap<String, TableProgress>, Fault> {
         let mut tables = BTreeMap::new();
         for table in &self.source.tables {
             let name = table.sql_name();
-            let progress = source::progress(table, stored.get(&name))?;
+            let mut progress = source::progress(table, stored.get(&name))?;
+            if !stored.contains_key(&name) && progress.snapshot.is_to_be_read() && self.has_nothing(table).await? {
+                progress.snapshot = SnapshotProgress::Done;
+            }
             tables.insert(name, progress);
         }
         Ok(tables)
+    }
+
+    /// Whether there is nothing to read of the table: it is empty, and nobody had begun to write to it before. To read it
+    /// all the same would be right, too, but then what comes into it right now might be in its topic twice.
+    async fn has_nothing(&self, table: &source::Table) -> Result<bool, Fault> {
+        let heaps = self.control.heaps(table.facts.oid).await?.unwrap_or_default();
+        let mut oids: Vec<u32> = heaps.iter().map(|heap| heap.oid).collect();
+        oids.push(table.facts.oid);
+        // A standby doesn't show who writes.
+        let nobody_writes = !self.control.ended().await?.in_recovery && self.control.writers(&oids).await?.is_empty();
+        Ok(nobody_writes && self.control.is_empty(&table.facts).await?)
     }
 }

@@ -95,8 +95,10 @@ pub struct State {
 struct Readings {
     tables: BTreeMap<String, SnapshotProgress>,
     backfills: BTreeMap<i64, BackfillProgress>,
-    /// Of the last run that has one.
+    /// The run's, while it lasts.
     desk: Option<Arc<Desk>>,
+    /// What the last run had finished.
+    finished: Vec<Report>,
 }
 
 impl State {
@@ -135,10 +137,18 @@ impl State {
         desk.map(|desk| desk.reports()).unwrap_or_default()
     }
 
+    /// The run has ended: nothing is being read any more.
+    pub fn read_no_more(&self) {
+        let finished = self.finished();
+        let mut readings = self.readings();
+        readings.desk = None;
+        readings.finished = finished;
+    }
+
     /// The tables whose first rows this run has read to their end, be it that Kafka doesn't hold all yet.
     pub fn finished(&self) -> Vec<Report> {
         let desk = self.readings().desk.clone();
-        desk.map(|desk| desk.finished()).unwrap_or_default()
+        desk.map_or_else(|| self.readings().finished.clone(), |desk| desk.finished())
     }
 
     /// The run's readers meet the stream here.
@@ -319,6 +329,10 @@ fn describe_metrics() {
         Unit::Bytes,
         "WAL that Postgres has read for the connector, and Kafka doesn't hold yet; what waits before that, status tells."
     );
+    describe_gauge!("tablecast_reading_tables", "Tables that are being read beside the stream.");
+    describe_gauge!("tablecast_reading_rows", "Rows of them that were written.");
+    describe_gauge!("tablecast_reading_bytes", Unit::Bytes, "What of them was read.");
+    describe_gauge!("tablecast_reading_bytes_total", Unit::Bytes, "What of them is to be read.");
     describe_counter!("tablecast_records_total", "Records committed to Kafka.");
     describe_counter!("tablecast_record_bytes_total", Unit::Bytes, "Bytes of keys and values committed to Kafka.");
     describe_counter!("tablecast_source_transactions_total", "Source transactions committed to Kafka.");

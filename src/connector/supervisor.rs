@@ -176,7 +176,8 @@ impl Supervisor {
         let _ = ended.thread.join();
         match self.wanted.get(name).cloned() {
             _ if self.shutdown.is_requested() => Ok(()),
-            Some(wanted) if wanted != ended.wanted => self.start(wanted),
+            // Asked to end for a configuration that has been taken back meanwhile, it is to run again, too.
+            Some(wanted) if wanted != ended.wanted || ended.part.is_requested() => self.start(wanted),
             Some(_) => Ok(()),
             None => {
                 self.states.remove(name);
@@ -195,7 +196,10 @@ impl Supervisor {
             tracing::error!("the configuration is not taken over, nothing changes: {error}");
             return Ok(());
         }
-        self.wanted = wanted(config, &self.only);
+        let before = std::mem::replace(&mut self.wanted, wanted(config, &self.only));
+        for gone in before.keys().filter(|name| !self.wanted.contains_key(*name) && !self.running.contains_key(*name)) {
+            self.states.remove(gone);
+        }
         let mut changed = Vec::new();
         for (name, running) in &self.running {
             match self.wanted.get(name) {

@@ -115,6 +115,11 @@ pub enum Change {
 }
 
 impl SnapshotProgress {
+    /// Whether rows are missing.
+    pub fn is_to_be_read(&self) -> bool {
+        matches!(self, SnapshotProgress::Reading(_))
+    }
+
     /// One word, for people.
     pub fn name(&self) -> &'static str {
         match self {

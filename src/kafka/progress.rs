@@ -1,7 +1,8 @@
 //! How far the reading of a table is, as it is stored: which stretches of its heaps are in the topic.
 //!
 //! A table is read by stretches of `ctid`s, in any order and by several readers. A heap's progress is the place before
-//! which all rows are in, and the stretches beyond it that are in already; there are never more of those than readers.
+//! which all rows are in, and the stretches beyond it that are in already, of which there are only as many as chunks can
+//! overtake each other.
 //! A partitioned table has a heap for each partition, which are begun in the order of their oids: so what is stored
 //! stays small, however many there are.
 //!

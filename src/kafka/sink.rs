@@ -30,9 +30,13 @@ use crate::position::Position;
 const BATCHES: usize = 4;
 /// A batch's buffer is cut down to this after a large value had made it grow.
 const KEEP_BATCH_BYTES: usize = 4 << 20;
-/// At most so much of records, by their weight, waits for the broker, whatever the size of a transaction (P5), but for a
-/// single batch. Waiting until all of them have arrived costs a round trip, which is little against what they hold.
-const WINDOW_BYTES: usize = 8 << 20;
+/// At most so many bytes and so many records wait for the broker, whatever the size of a transaction (P5), but for a
+/// single record. Waiting until all of them have arrived costs a round trip; but to hand librdkafka more than one request
+/// of a partition takes (`batch.size`, `batch.num.messages`) costs more: as long as one is in flight and records wait,
+/// its broker thread doesn't wait, it spins.
+const WINDOW_BYTES: usize = 900_000;
+/// The same in records.
+const WINDOW_RECORDS: usize = 9_900;
 /// How long after a commit the next Kafka transaction begins at the earliest. A broker answers a commit before it has
 /// written the markers that end the transaction; whoever begins the next one sooner is told so
 /// (`CONCURRENT_TRANSACTIONS`), and librdkafka asks again only after 20 ms.
@@ -159,7 +163,7 @@ impl Ready {
             split_after,
             outgoing,
             open: None,
-            window: 0,
+            window: Window::default(),
             committed_at: None,
         };
         let name = format!("sink-{}", options.connector);
@@ -230,12 +234,43 @@ struct Open {
     commit_time: Option<i64>,
     changes: Vec<Change>,
     held: Committed,
+    /// It holds rows of the stream.
+    streamed: bool,
+    /// It holds a chunk of a table.
+    read: bool,
 }
 
 impl Open {
     fn new(since: Instant) -> Self {
         let (end, held) = (Position::default(), Committed::default());
-        Self { since, end, at_boundary: false, commit_time: None, changes: Vec::new(), held }
+        Self {
+            since,
+            end,
+            at_boundary: false,
+            commit_time: None,
+            changes: Vec::new(),
+            held,
+            streamed: false,
+            read: false,
+        }
+    }
+}
+
+/// What was handed to librdkafka since it last held nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    bytes: usize,
+    records: usize,
+}
+
+impl Window {
+    fn has_room_for(self, bytes: usize) -> bool {
+        self.records == 0 || (self.bytes + bytes <= WINDOW_BYTES && self.records < WINDOW_RECORDS)
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.records += 1;
     }
 }
 
@@ -249,8 +284,7 @@ struct Worker {
     split_after: Duration,
     outgoing: Sender<Batch>,
     open: Option<Open>,
-    /// Bytes of records that were handed to librdkafka since it last held none.
-    window: usize,
+    window: Window,
     committed_at: Option<Instant>,
 }
 
@@ -310,7 +344,7 @@ impl Worker {
 
     fn drain(&mut self) -> Result<(), KafkaFault> {
         self.producer.drain()?;
-        self.window = 0;
+        self.window = Window::default();
         Ok(())
     }
 
@@ -324,13 +358,14 @@ impl Worker {
         }
         for record in batch.records() {
             let topic = &batch.topics[record.topic.0 as usize];
+            let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
+            if !self.window.has_room_for(bytes) {
+                self.drain()?;
+            }
+            self.window.add(bytes);
             self.producer.send(topic, record.key, record.value, Some(record.timestamp))?;
         }
         self.producer.poll()?;
-        self.window += batch.weight();
-        if self.window >= WINDOW_BYTES {
-            self.drain()?;
-        }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.end = batch.end;
         open.at_boundary = batch.at_boundary;
@@ -340,6 +375,8 @@ impl Worker {
         open.held.transactions += batch.transactions;
         open.changes.append(&mut batch.changes);
         let home = batch.home.take();
+        open.streamed |= home.is_none() && !batch.is_empty();
+        open.read |= home.is_some();
         batch.clear(KEEP_BATCH_BYTES);
         match home {
             Some(home) => home.take_back(batch),
@@ -354,7 +391,8 @@ impl Worker {
         let Some(open) = &self.open else { return false };
         let age = now.saturating_duration_since(open.since);
         match open.at_boundary {
-            true => !more || open.held.bytes >= self.max_bytes || age >= self.max_age,
+            // Rows of the stream don't wait for one chunk after the other.
+            true => !more || open.held.bytes >= self.max_bytes || age >= self.max_age || (open.streamed && open.read),
             false => age >= self.split_after,
         }
     }
@@ -380,7 +418,7 @@ impl Worker {
             self.producer.drain()?;
         }
         self.open = None;
-        self.window = 0;
+        self.window = Window::default();
         self.committed_at = Some(Instant::now());
         if changed {
             self.observer.changed(&self.stored);

@@ -14,6 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::catalog::TableName;
 use super::control::{Control, ControlError};
+use super::sql::quote_ident;
 
 /// Rows in the order of the tables, and ids in the order of the rows.
 const REQUEST: &str = "
@@ -315,8 +316,8 @@ impl Control {
     ///
     /// If they can't, or Postgres can't be asked.
     pub async fn check_condition(&self, table: &TableName, where_sql: &str) -> Result<(), ConditionError> {
-        let before = format!("SELECT FROM ONLY {table} WHERE (");
-        let prepared = self.client().prepare(&format!("{before}{where_sql})")).await;
+        let before = format!("SELECT FROM ONLY {table} AS {} WHERE (\n", quote_ident(&table.name));
+        let prepared = self.client().prepare(&format!("{before}{where_sql}\n)")).await;
         let source = match prepared {
             Ok(statement) if statement.params().is_empty() => return Ok(()),
             Ok(_) => return Err(ConditionError::Parameter),

@@ -21,6 +21,9 @@ pub const RENDERING: &[(&str, &str)] = &[
 /// and of `regclass` and its kin, leaves out the schemas that are on it.
 pub const SEARCH_PATH: &[(&str, &str)] = &[("search_path", "")];
 
+/// Row-level security would leave rows out of a snapshot without a word: with this, it is an error.
+pub const ALL_ROWS: &[(&str, &str)] = &[("row_security", "off")];
+
 /// The commands that apply the settings, in one string.
 pub fn set_commands<'a>(settings: impl IntoIterator<Item = &'a (&'a str, &'a str)>) -> String {
     settings.into_iter().map(|(name, value)| format!("SET {} = {};", quote_ident(name), quote_literal(value))).collect()

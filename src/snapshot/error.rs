@@ -30,6 +30,18 @@ pub enum SnapshotError {
         /// The table's.
         now: String,
     },
+    /// It was dropped.
+    #[error("table {table} is gone")]
+    Gone {
+        /// As SQL wrote it.
+        table: String,
+    },
+    /// It goes by another name now.
+    #[error("table {table} was renamed, or moved to another schema, while it was read")]
+    Renamed {
+        /// As SQL wrote it.
+        table: String,
+    },
     /// Its schemas can't be made, or not be registered.
     #[error("table {table}: {source}")]
     Encoder {
@@ -38,6 +50,9 @@ pub enum SnapshotError {
         /// Why.
         source: EncoderError,
     },
+    /// A defect.
+    #[error("a reader of tables panicked; this is a defect of tablecast: please report it")]
+    Panicked,
     /// A row can't be encoded.
     #[error("table {table}, key {key}: {source}")]
     Encode {
@@ -56,7 +71,12 @@ impl SnapshotError {
         match self {
             SnapshotError::Postgres { source, .. } => source.is_transient(),
             SnapshotError::Encoder { source, .. } => source.is_transient(),
-            SnapshotError::Shape(_) | SnapshotError::KeyChanged { .. } | SnapshotError::Encode { .. } => false,
+            SnapshotError::Shape(_)
+            | SnapshotError::KeyChanged { .. }
+            | SnapshotError::Encode { .. }
+            | SnapshotError::Gone { .. }
+            | SnapshotError::Renamed { .. }
+            | SnapshotError::Panicked => false,
         }
     }
 
@@ -66,10 +86,15 @@ impl SnapshotError {
             SnapshotError::Postgres { table, source } => match source.sqlstate()? {
                 "42501" => Some(format!(
                     "GRANT SELECT ON {table} to the login of database_url (on the table, not on columns: to lock it \
-                     while a chunk is read takes that), and USAGE on its schema; `tablecast check` prints the SQL"
+                     while a chunk is read takes that), and USAGE on its schema; where the table has row-level security, \
+                     the login needs BYPASSRLS, or the topic would lack rows"
                 )),
                 _ => None,
             },
+            SnapshotError::Renamed { table } => Some(format!(
+                "give it its name back, or map it under the new one, with the same topic, after starting over: `tablecast \
+                 teardown {connector}`, delete the topic of {table}, and run again"
+            )),
             SnapshotError::KeyChanged { stored, .. } => Some(format!(
                 "go back to the key ({stored}), or start over: `tablecast teardown {connector}`, delete the \
                  connector's topics, and run again"

@@ -70,6 +70,7 @@ mod query;
 mod shape;
 mod windows;
 mod work;
+mod writers;
 
 pub mod reader;
 

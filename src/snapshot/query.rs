@@ -7,8 +7,11 @@ use crate::postgres::sql::quote_ident;
 
 /// Begins a chunk's transaction. The lock comes first: LOCK TABLE takes no snapshot, so that the one which the next
 /// query takes sees what the last DDL before the lock has done.
-pub fn begin(heap: &TableName) -> String {
-    format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ONLY {heap} IN ACCESS SHARE MODE")
+///
+/// The table comes before its partition, as DDL locks them: it can't be detached meanwhile.
+pub fn begin(table: &TableName, heap: &TableName) -> String {
+    let both = if table == heap { format!("ONLY {heap}") } else { format!("ONLY {table}, ONLY {heap}") };
+    format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {both} IN ACCESS SHARE MODE")
 }
 
 /// Reads a stretch: a TID range scan (Postgres 14 and later), of the published rows, as far as they were asked for. A

@@ -7,7 +7,7 @@
 //! What passes by itself is tried again after a pause: the stretch goes back to the desk meanwhile. What doesn't ends the
 //! reading of that table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,17 +15,18 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use tokio_postgres::Config;
 
-use super::desk::{Claim, Desk, Taken};
+use super::desk::{Claim, Desk, Survey, Taken};
 use super::error::SnapshotError;
 use super::lines::Line;
 use super::query;
 use super::shape::{SnapshotTable, look_up_types};
 use super::windows::Verdict;
-use super::work::{HeapFacts, ReadingId};
+use super::work::HeapFacts;
+use super::writers::Waiting;
 use crate::avro::{Encoder, Encoders};
 use crate::kafka::{Batch, TopicId, TopicNames};
 use crate::lsn::Lsn;
-use crate::postgres::catalog::{Published, SnapshotFacts, Writer};
+use crate::postgres::catalog::{HeapRow, Published, SnapshotFacts};
 use crate::postgres::control::{Control, ControlError};
 use crate::postgres::tls::TlsMode;
 use crate::relation::{Shape, TypeMap, relation_of};
@@ -35,8 +36,9 @@ use crate::retry::Backoff;
 const TOO_OLD_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
 /// How often it is looked whether those that write to a table have ended.
 const WRITERS_PAUSE: Duration = Duration::from_millis(100);
-/// Who waits for so long says so, and again each time.
-const TELL_AFTER: Duration = Duration::from_secs(10);
+/// After so long without a snapshot that will do, the stretch goes back to the desk, for so long.
+const WAITS_MAX: Duration = Duration::from_secs(1);
+const WAITS_PAUSE: Duration = Duration::from_millis(500);
 
 /// What readers need.
 #[derive(Debug)]
@@ -59,9 +61,18 @@ pub struct Setting {
     pub desk: Arc<Desk>,
 }
 
+/// What a survey came to.
+enum Surveyed {
+    Heaps(Vec<HeapFacts>),
+    /// Somebody has begun to write to the table.
+    Waits(Waiting),
+    Gone,
+}
+
 /// Why a chunk wasn't read.
 enum Obstacle {
     TooLarge,
+    Waits,
     Rewritten { file_node: u32, blocks: u32 },
     Moved,
     Failed(SnapshotError),
@@ -83,8 +94,9 @@ pub fn run(setting: &Setting) -> std::io::Result<()> {
     let mut reader = Reader::new(setting);
     loop {
         if !setting.desk.has_work() {
-            // Nobody knows for how long: the server shall not keep a backend for it.
+            // Nobody knows for how long: the server shall not keep a backend for it. The socket is closed by a task.
             reader.control = None;
+            runtime.block_on(tokio::task::yield_now());
         }
         let claim = setting.desk.claim();
         let done = runtime.block_on(async {
@@ -103,10 +115,8 @@ struct Reader<'s> {
     setting: &'s Setting,
     control: Option<Control>,
     types: TypeMap,
-    /// The last shape of each table, what of it is published, and its encoder.
+    /// The last shape of each table, and its encoder.
     shapes: HashMap<TopicId, (Shape, Encoder)>,
-    /// Transactions of before the run that have not written to a heap.
-    cleared: HashSet<(u32, u32)>,
     line: Line,
     backoff: Backoff,
 }
@@ -118,7 +128,6 @@ impl<'s> Reader<'s> {
             control: None,
             types: TypeMap::default(),
             shapes: HashMap::new(),
-            cleared: HashSet::new(),
             line: Line::default(),
             backoff: Backoff::default(),
         }
@@ -128,7 +137,7 @@ impl<'s> Reader<'s> {
     async fn work(&mut self, claim: Claim) -> bool {
         match claim {
             Claim::Closed => return false,
-            Claim::Survey { reading, table, is_begun } => self.survey(reading, table, is_begun).await,
+            Claim::Survey(survey) => self.survey(survey).await,
             Claim::Chunk(taken) => self.chunk(*taken).await,
         }
         true
@@ -138,55 +147,59 @@ impl<'s> Reader<'s> {
         &self.setting.tables[table.0 as usize]
     }
 
-    async fn survey(&mut self, reading: ReadingId, table: TopicId, is_begun: bool) {
-        let (desk, connector) = (&self.setting.desk, &self.setting.connector);
-        let table = self.table(table);
-        match self.try_survey(reading, table, is_begun).await {
-            Ok(heaps) if heaps.is_empty() => {
+    async fn survey(&mut self, survey: Survey) {
+        let (desk, connector, reading) = (&self.setting.desk, &self.setting.connector, survey.reading);
+        let (table, is_begun) = (self.table(survey.table), survey.is_begun);
+        match self.try_survey(survey).await {
+            Ok(Surveyed::Gone) => {
                 tracing::warn!(connector, table = table.sql_name, "the table is gone: it is no longer read");
-                desk.surveyed(reading, None);
+                desk.gone(reading, SnapshotError::Gone { table: table.sql_name.clone() });
             }
-            Ok(heaps) => {
+            Ok(Surveyed::Heaps(heaps)) => {
                 let blocks: u64 = heaps.iter().map(|heap| u64::from(heap.blocks)).sum();
                 let (table, heaps_found) = (&table.sql_name, heaps.len());
                 tracing::info!(connector, table, heaps = heaps_found, blocks, resumed = is_begun, "reading the table");
-                desk.surveyed(reading, Some(heaps));
+                desk.surveyed(reading, heaps);
+            }
+            Ok(Surveyed::Waits(mut waiting)) => {
+                waiting.tell(connector, &table.sql_name);
+                desk.survey_later(reading, Some(waiting), WRITERS_PAUSE);
             }
             Err(error) if error.is_transient() => {
                 let pause = self.pause(&error);
-                desk.survey_later(reading, pause);
+                desk.survey_later(reading, None, pause);
                 tokio::time::sleep(pause).await;
             }
             Err(error) => desk.fail(reading, None, error),
         }
     }
 
-    /// Lists the heaps. Before a table's first rows are read for the first time, whoever has begun to write to it has
-    /// to be done: such a transaction may have begun before the publication had the table, and then the stream lacks it.
-    async fn try_survey(
-        &mut self,
-        reading: ReadingId,
-        table: &SnapshotTable,
-        is_begun: bool,
-    ) -> Result<Vec<HeapFacts>, SnapshotError> {
+    /// Lists the heaps, once those are done that had begun to write before.
+    async fn try_survey(&mut self, survey: Survey) -> Result<Surveyed, SnapshotError> {
+        let table = self.table(survey.table);
         let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
-        let connector = self.setting.connector.clone();
         let control = self.control().await.map_err(failed)?;
-        let heaps = control.heaps(table.oid).await.map_err(failed)?;
-        if matches!(reading, ReadingId::Initial(_)) && !is_begun {
+        if !survey.is_begun {
+            let Some(heaps) = control.heaps(table.oid).await.map_err(failed)? else { return Ok(Surveyed::Gone) };
             let mut oids: Vec<u32> = heaps.iter().map(|heap| heap.oid).collect();
             oids.push(table.oid);
-            wait_for_writers(control, &oids, &connector, &table.sql_name).await.map_err(failed)?;
+            let mut waiting = match survey.waiting {
+                Some(waiting) => waiting,
+                None => Waiting::begin(control, &oids).await.map_err(failed)?,
+            };
+            if !waiting.is_over(control, &oids).await.map_err(failed)? {
+                return Ok(Surveyed::Waits(waiting));
+            }
         }
-        let heaps = control.heaps(table.oid).await.map_err(failed)?;
-        let facts = |heap: crate::postgres::catalog::HeapRow| HeapFacts {
+        let Some(heaps) = control.heaps(table.oid).await.map_err(failed)? else { return Ok(Surveyed::Gone) };
+        let facts = |heap: HeapRow| HeapFacts {
             oid: heap.oid,
             name: heap.name,
             file_node: heap.file_node,
             blocks: heap.blocks,
             rows: heap.rows,
         };
-        Ok(heaps.into_iter().map(facts).collect())
+        Ok(Surveyed::Heaps(heaps.into_iter().map(facts).collect()))
     }
 
     async fn chunk(&mut self, mut taken: Taken) {
@@ -211,10 +224,8 @@ impl<'s> Reader<'s> {
                 self.roll_back().await;
                 desk.survey_again(taken);
             }
-            Err(Obstacle::Failed(error)) if is_gone(&error) => {
-                self.control = None;
-                desk.survey_again(taken);
-            }
+            // Not for longer: others may be read meanwhile.
+            Err(Obstacle::Waits) => desk.give_back_for(taken, WAITS_PAUSE),
             Err(Obstacle::Failed(error)) if error.is_transient() => {
                 self.control = None;
                 let pause = self.pause(&error);
@@ -256,11 +267,7 @@ impl<'s> Reader<'s> {
     async fn read(&mut self, taken: &mut Taken) -> Result<Lsn, Obstacle> {
         let table = self.table(taken.job.table);
         let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
-        self.control().await.map_err(failed)?;
         let facts = self.snapshot(taken).await?;
-        if facts.name != taken.job.name {
-            return Err(Obstacle::Moved);
-        }
         if facts.file_node != taken.job.file_node {
             return Err(Obstacle::Rewritten { file_node: facts.file_node, blocks: facts.blocks });
         }
@@ -269,81 +276,77 @@ impl<'s> Reader<'s> {
         let sql = query::copy(&taken.job, &table.name.name, &columns, published.row_filter.as_deref());
         self.copy(&sql, columns.len(), &encoder, taken, facts.time).await?;
         let control = self.control().await.map_err(failed)?;
-        control.execute("ending a chunk's transaction", "COMMIT").await.map_err(failed)?;
-        control.flush_up_to(facts.high).await.map_err(failed)?;
+        let (ended, flushed) =
+            tokio::join!(control.execute("ending a chunk's transaction", "COMMIT"), control.flush_up_to(facts.high));
+        ended.and(flushed).map_err(failed)?;
         Ok(facts.high)
     }
 
     /// Begins the chunk's transaction with a snapshot that will do.
     async fn snapshot(&mut self, taken: &Taken) -> Result<SnapshotFacts, Obstacle> {
-        let name = self.table(taken.job.table).sql_name.as_str();
-        let failed = |source| SnapshotError::Postgres { table: name.to_owned(), source };
+        let table = self.table(taken.job.table);
+        let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
         let heap = taken.job.heap;
         let mut pause = TOO_OLD_PAUSE.0;
-        let mut told = Instant::now();
+        let began = Instant::now();
+        let setting = self.setting;
+        let desk = &setting.desk;
+        let control = self.control().await.map_err(failed)?;
         loop {
-            let control = self.control.as_ref().ok_or(Obstacle::Moved)?;
-            control.execute("locking a table for a chunk", &query::begin(&taken.job.name)).await.map_err(failed)?;
-            let Some(facts) = control.snapshot_facts(heap).await.map_err(failed)? else {
+            let begin = query::begin(&table.name, &taken.job.name);
+            match control.execute("locking a table for a chunk", &begin).await {
+                Err(error) if is_gone(&error) => return Err(Obstacle::Moved),
+                locked => locked.map_err(failed)?,
+            }
+            let facts = control.snapshot_facts(heap, table.oid).await.map_err(failed)?;
+            let Some(facts) = facts.filter(|facts| facts.is_of_table && facts.name == taken.job.name) else {
                 return Err(Obstacle::Moved);
             };
-            let waits_for = match self.setting.desk.judge(taken.window, &facts.in_progress, facts.next_xid) {
+            let unknown = match desk.judge(taken.window, heap, &facts.in_progress, facts.next_xid) {
                 Verdict::Good => return Ok(facts),
-                Verdict::TooOld => Vec::new(),
-                Verdict::Unless(unknown) => {
-                    let unknown: Vec<u32> =
-                        unknown.into_iter().filter(|xid| !self.cleared.contains(&(heap, *xid))).collect();
-                    if unknown.is_empty() {
-                        return Ok(facts);
-                    }
-                    unknown
-                }
+                Verdict::TooOld => None,
+                Verdict::Unless(unknown) => Some(unknown),
             };
             control.execute("ending a transaction", "ROLLBACK").await.map_err(failed)?;
-            if self.clear(heap, &waits_for).await.map_err(failed)? {
-                continue;
+            if let Some(unknown) = &unknown {
+                let writers = control.writers(&[heap]).await.map_err(failed)?;
+                let writers: Vec<u32> = writers.into_iter().filter_map(|writer| writer.xid).collect();
+                desk.clear(heap, unknown, &writers);
+                if !unknown.xids.iter().any(|xid| writers.contains(xid)) {
+                    continue;
+                }
             }
-            if told.elapsed() > TELL_AFTER {
-                told = Instant::now();
-                let connector = &self.setting.connector;
-                tracing::warn!(
+            if began.elapsed() > WAITS_MAX {
+                let (connector, table) = (&setting.connector, &table.sql_name);
+                let transactions = unknown.map(|unknown| unknown.xids);
+                tracing::debug!(
                     connector,
-                    table = name,
-                    transactions = ?waits_for,
+                    table,
+                    ?transactions,
                     "reading the table waits for transactions that are committed but not visible yet, or that wrote to it \
                      before the connector started"
                 );
+                return Err(Obstacle::Waits);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(TOO_OLD_PAUSE.1);
         }
     }
 
-    /// Finds out which of the transactions, all in progress a moment ago, have not written to the heap; whether it is
-    /// all of them. Whatever one of them wrote that has come down an earlier stream, it wrote before this run: if it is
-    /// still in progress in a later snapshot, its lock is there now.
-    async fn clear(&mut self, heap: u32, unknown: &[u32]) -> Result<bool, ControlError> {
-        let Some(control) = self.control.as_ref().filter(|_| !unknown.is_empty()) else { return Ok(false) };
-        let writers = control.writers(&[heap]).await?;
-        let wrote = |xid: &&u32| writers.iter().any(|writer| writer.xid == Some(**xid));
-        let (wrote, clear): (Vec<&u32>, Vec<&u32>) = unknown.iter().partition(wrote);
-        self.cleared.extend(clear.into_iter().map(|xid| (heap, *xid)));
-        Ok(wrote.is_empty())
-    }
-
     /// The table as it is in the chunk's transaction.
     async fn shape(&mut self, topic: TopicId) -> Result<(Shape, Published, Encoder), SnapshotError> {
         let table = self.table(topic);
         let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
-        let Some(control) = self.control.as_ref() else {
-            return Err(failed(ControlError::ConnectTimeout(Duration::ZERO)));
-        };
-        let facts = control.tables(&table.name.schema, Some(&table.name.name)).await.map_err(failed)?.pop();
+        let control = self.control.as_ref().ok_or(SnapshotError::Panicked)?;
+        // In one round trip.
+        let (facts, published) = tokio::join!(
+            control.tables(&table.name.schema, Some(&table.name.name)),
+            control.published(&self.setting.publication, table.oid)
+        );
+        let (facts, published) = (facts.map_err(failed)?.pop(), published.map_err(failed)?);
         let Some(facts) = facts.filter(|facts| facts.oid == table.oid) else {
-            let source = ControlError::NotUnderstood { doing: "looking for a table", value: table.sql_name.clone() };
-            return Err(failed(source));
+            return Err(SnapshotError::Renamed { table: table.sql_name.clone() });
         };
-        let published = control.published(&self.setting.publication, table.oid).await.map_err(failed)?;
         let relation = relation_of(&facts, published.columns.as_deref());
         look_up_types(control, &relation, &mut self.types).await.map_err(failed)?;
         let shape = Shape::new(&relation, &facts, &self.types, &table.options())?;
@@ -373,24 +376,28 @@ impl<'s> Reader<'s> {
         time: i64,
     ) -> Result<(), Obstacle> {
         let table = self.table(taken.job.table);
+        let is_single = query::is_single(taken.job.stretch);
         let failed = |source| {
             let source = ControlError::Postgres { doing: "reading a chunk", source };
-            SnapshotError::Postgres { table: table.sql_name.clone(), source }
+            // statement_timeout: less of it may be read in time.
+            match source.sqlstate() == Some("57014") && !is_single {
+                true => Obstacle::TooLarge,
+                false => SnapshotError::Postgres { table: table.sql_name.clone(), source }.into(),
+            }
         };
-        let Some(control) = self.control.as_ref() else { return Err(Obstacle::Moved) };
+        let control = self.control.as_ref().ok_or(SnapshotError::Panicked)?;
         let stream = control.client().copy_out(sql).await.map_err(failed)?;
         let mut stream = std::pin::pin!(stream);
         let batch = &mut taken.batch;
         batch.topics = Arc::clone(&self.setting.topics);
         let bytes_max = 2 * self.setting.desk.chunk_bytes;
-        let is_single = query::is_single(taken.job.stretch);
         while let Some(line) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
             let line = line.map_err(failed)?;
             self.line.parse(&line);
             put(batch, taken.job.table, time, encoder, self.line.cells(&line, columns)).map_err(|(key, source)| {
                 SnapshotError::Encode { table: table.sql_name.clone(), key, source: Box::new(source) }
             })?;
-            if batch.byte_len() > bytes_max && !is_single {
+            if batch.weight() > bytes_max && !is_single {
                 return Err(Obstacle::TooLarge);
             }
         }
@@ -412,31 +419,8 @@ fn put<'a>(
     writer.value(|bytes| encoder.encode_value(cells.clone(), bytes)).map_err(failed)
 }
 
-/// Waits until all have ended that have begun to write to these heaps.
-async fn wait_for_writers(control: &Control, heaps: &[u32], connector: &str, table: &str) -> Result<(), ControlError> {
-    let mut left: Vec<Writer> = control.writers(heaps).await?;
-    let mut told = Instant::now();
-    while !left.is_empty() {
-        if told.elapsed() > TELL_AFTER {
-            told = Instant::now();
-            let pids: Vec<i32> = left.iter().map(|writer| writer.pid).collect();
-            tracing::warn!(
-                connector,
-                table,
-                ?pids,
-                "the snapshot waits for transactions that have written to the table"
-            );
-        }
-        tokio::time::sleep(WRITERS_PAUSE).await;
-        let now = control.writers(heaps).await?;
-        let is_left = |writer: &Writer| now.iter().any(|other| other.virtual_transaction == writer.virtual_transaction);
-        left.retain(is_left);
-    }
-    Ok(())
-}
-
 /// Whether it says that the heap isn't where it was: dropped, renamed, or moved to another schema.
-fn is_gone(error: &SnapshotError) -> bool {
+fn is_gone(error: &ControlError) -> bool {
     // undefined_table, invalid_schema_name
-    matches!(error, SnapshotError::Postgres { source, .. } if matches!(source.sqlstate(), Some("42P01" | "3F000")))
+    matches!(error.sqlstate(), Some("42P01" | "3F000"))
 }

@@ -269,11 +269,7 @@ fn what_check_says_mends_what_it_finds() {
 
 #[test]
 fn check_and_run_agree_on_a_table_that_cannot_be_captured() {
-    for (sql, words) in [
-        ("CREATE TABLE t (id int)", "has no primary key"),
-        ("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)", "holds rows already"),
-        ("", "no table matches"),
-    ] {
+    for (sql, words) in [("CREATE TABLE t (id int)", "has no primary key"), ("", "no table matches")] {
         let shop = Connector::new(sql);
         let checked = shop.run(&["check", "--json"]);
         assert_eq!(checked.status, Some(3), "{checked:?}");

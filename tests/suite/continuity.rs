@@ -118,16 +118,6 @@ fn without_a_stored_position_the_topics_must_be_empty() {
 }
 
 #[test]
-fn a_table_that_holds_rows_is_refused_until_the_configuration_asks_for_no_snapshot() {
-    let connector = Connector::of(&format!("{TABLE}; INSERT INTO t VALUES (1, 'old')"));
-    assert_refused(&connector, &["holds rows already", "snapshot = \"never\""]);
-    connector.configure("snapshot = \"never\"", "[connectors.NAME.tables.\"public.*\"]");
-    let _daemon = connector.start_streaming();
-    connector.database.execute("INSERT INTO t VALUES (2, 'new')");
-    assert_eq!(short(&connector.records("t", 1)), ["2: 2 new"]);
-}
-
-#[test]
 fn a_second_daemon_stands_by_and_takes_over_when_the_first_is_gone() {
     let connector = Connector::of(TABLE);
     let first = connector.start_streaming();

@@ -53,14 +53,22 @@ fn a_missing_table_stops_the_connector_with_its_name() {
 }
 
 #[test]
-fn a_table_that_the_publication_lacks_stops_the_connector_with_the_sql() {
+fn a_table_that_the_publication_lacks_and_that_may_not_be_added_stops_the_connector_with_the_sql() {
     let connector = Connector::configured(
         &format!("{TABLE}; CREATE TABLE other (id int PRIMARY KEY)"),
         "",
         "[connectors.NAME.tables.t]\n[connectors.NAME.tables.other]",
     );
-    connector.database.execute(&format!("CREATE PUBLICATION tablecast_{} FOR TABLE t", connector.name()));
+    let login = format!("other_{}", connector.name());
+    connector.database.execute(&format!(
+        "CREATE PUBLICATION tablecast_{} FOR TABLE t; CREATE ROLE {login} LOGIN REPLICATION; GRANT SELECT ON t, other TO {login}",
+        connector.name()
+    ));
+    let url = connector.database.url();
+    let (_, address) = url.rsplit_once('@').unwrap();
+    connector.reconfigure(&url, &format!("postgres://{login}@{address}"));
     let (status, log) = connector.start().wait();
+    connector.database.execute(&format!("DROP OWNED BY {login}; DROP ROLE {login}"));
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("ADD TABLE public.other;"), "{log}");
 }

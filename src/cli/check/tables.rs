@@ -3,7 +3,7 @@
 use super::Look;
 use crate::connector::Fault;
 use crate::connector::source::{self, Source, Table};
-use crate::postgres::catalog::{ReplicaIdentity, ServerFacts};
+use crate::postgres::catalog::{ReplicaIdentity, ServerFacts, TableName};
 use crate::postgres::control::{Control, ControlError};
 use crate::postgres::sql::quote_ident;
 use crate::relation::Shape;
@@ -36,18 +36,25 @@ impl Look<'_> {
         table: &Table,
         shape: &Shape,
     ) -> Result<(), ControlError> {
-        let captured: Vec<String> =
-            shape.columns.iter().filter(|column| column.captured).map(|column| column.name.clone()).collect();
-        if control.has_select_privilege(table.facts.oid, &captured).await? {
+        // On the table as a whole, and on each partition: they are locked and read by themselves.
+        let mut unreadable = Vec::new();
+        for heap in control.heaps(table.facts.oid).await?.unwrap_or_default() {
+            if !control.has_select_privilege(heap.oid, &[]).await? {
+                unreadable.push(heap.name);
+            }
+        }
+        if unreadable.is_empty() {
             self.ok(subject, format!("key ({}), topic {}", table.key.join(", "), table.topic));
             self.first_rows(subject, table);
         } else {
             let user = quote_ident(&server.user);
-            let remedy = format!(
-                "GRANT USAGE ON SCHEMA {} TO {user};\nGRANT SELECT ON {} TO {user};",
-                quote_ident(&table.facts.schema),
-                table.sql_name()
-            );
+            let grant = |heap: &TableName| {
+                format!(
+                    "GRANT USAGE ON SCHEMA {} TO {user};\nGRANT SELECT ON {heap} TO {user};",
+                    quote_ident(&heap.schema)
+                )
+            };
+            let remedy = unreadable.iter().map(grant).collect::<Vec<_>>().join("\n");
             self.error(subject, format!("{} may not read it", server.user), remedy);
         }
         self.toast(control, subject, table, shape).await

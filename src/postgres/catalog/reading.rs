@@ -9,7 +9,7 @@ use crate::postgres::control::{Control, ControlError};
 /// A partitioned table has no rows of its own. Foreign partitions are never published.
 const HEAPS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, coalesce(pg_relation_filenode(c.oid), 0),
-       pg_relation_size(c.oid) / current_setting('block_size')::int8, greatest(c.reltuples, 0)::int8
+       coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int8, greatest(c.reltuples, 0)::int8
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE isleaf))
 ORDER BY c.oid";
@@ -20,7 +20,8 @@ SELECT pg_current_snapshot()::text, pg_is_in_recovery(),
        (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text,
        (extract(epoch FROM clock_timestamp()) * 1000)::int8,
        current_setting('wal_block_size')::int8, current_setting('block_size')::int8,
-       n.nspname::text, c.relname::text, coalesce(pg_relation_filenode(c.oid), 0), pg_relation_size(c.oid)
+       n.nspname::text, c.relname::text, coalesce(pg_relation_filenode(c.oid), 0), coalesce(pg_relation_size(c.oid), 0),
+       c.oid = $2 OR EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) WHERE relid = $2)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
 
 /// What writes to a table takes one of these locks, and holds it until it is visible.
@@ -80,6 +81,19 @@ pub struct SnapshotFacts {
     pub file_node: u32,
     /// How many blocks it has.
     pub blocks: u32,
+    /// It is the table, or a partition of it: not one that was detached.
+    pub is_of_table: bool,
+}
+
+/// Which transactions have ended, as a snapshot has it; ids of 64 bits, which don't wrap around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The server is a standby.
+    pub in_recovery: bool,
+    /// All before it have ended.
+    pub xmin: u64,
+    /// None from it on has.
+    pub xmax: u64,
 }
 
 /// A transaction that has written to a table and isn't over.
@@ -103,13 +117,19 @@ pub struct Published {
 }
 
 impl Control {
-    /// The heaps of a table, by oid: its own, or those of its partitions. None if the table is gone.
+    /// The heaps of a table, by oid: its own, or those of its partitions, which may be none. `None` if the table is gone.
     ///
     /// # Errors
     ///
     /// If the query fails.
-    pub async fn heaps(&self, table: u32) -> Result<Vec<HeapRow>, ControlError> {
-        let rows = self.query("listing a table's heaps", HEAPS, &[(&table, Type::OID)]).await?;
+    pub async fn heaps(&self, table: u32) -> Result<Option<Vec<HeapRow>>, ControlError> {
+        const DOING: &str = "listing a table's heaps";
+        let rows = self.query(DOING, HEAPS, &[(&table, Type::OID)]).await?;
+        if rows.is_empty() {
+            let exists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $1)";
+            let exists: bool = self.query_one(DOING, exists, &[(&table, Type::OID)]).await?.get(0);
+            return Ok(exists.then(Vec::new));
+        }
         let heap = |row: &tokio_postgres::Row| HeapRow {
             oid: row.get(0),
             name: TableName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
@@ -117,7 +137,7 @@ impl Control {
             blocks: u32::try_from(row.get::<_, i64>(4)).unwrap_or(u32::MAX),
             rows: row.get::<_, i64>(5).unsigned_abs(),
         };
-        Ok(rows.iter().map(heap).collect())
+        Ok(Some(rows.iter().map(heap).collect()))
     }
 
     /// The current snapshot, which in a REPEATABLE READ transaction is the one of its first query. `None` if there is
@@ -126,9 +146,9 @@ impl Control {
     /// # Errors
     ///
     /// If the query fails.
-    pub async fn snapshot_facts(&self, heap: u32) -> Result<Option<SnapshotFacts>, ControlError> {
+    pub async fn snapshot_facts(&self, heap: u32, table: u32) -> Result<Option<SnapshotFacts>, ControlError> {
         const DOING: &str = "taking a snapshot";
-        let row = self.query(DOING, SNAPSHOT, &[(&heap, Type::OID)]).await?.pop();
+        let row = self.query(DOING, SNAPSHOT, &[(&heap, Type::OID), (&table, Type::OID)]).await?.pop();
         let Some(row) = row else { return Ok(None) };
         let text: &str = row.get(0);
         let (next_xid, in_progress) = snapshot(text).ok_or_else(|| not_understood(DOING, text))?;
@@ -142,6 +162,7 @@ impl Control {
             name: TableName::new(row.get::<_, String>(6), row.get::<_, String>(7)),
             file_node: row.get(8),
             blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+            is_of_table: row.get(10),
         }))
     }
 
@@ -164,6 +185,22 @@ impl Control {
         self.execute(DOING, "ROLLBACK").await?;
         let text: &str = row.get(0);
         text.parse::<u64>().map(|xid| xid as u32).map_err(|_| not_understood(DOING, text))
+    }
+
+    /// Which transactions have ended.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails.
+    pub async fn ended(&self) -> Result<Ended, ControlError> {
+        const DOING: &str = "taking a snapshot";
+        let sql = "SELECT pg_is_in_recovery(), pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text FROM pg_current_snapshot() s";
+        let row = self.query_one(DOING, sql, &[]).await?;
+        let xid = |column: usize| {
+            let text: &str = row.get(column);
+            text.parse::<u64>().map_err(|_| not_understood(DOING, text))
+        };
+        Ok(Ended { in_recovery: row.get(0), xmin: xid(1)?, xmax: xid(2)? })
     }
 
     /// The transactions that have written to these heaps and aren't over yet: visible to all, or rolled back.

@@ -8,9 +8,11 @@ use crate::postgres::control::{Control, ControlError};
 
 const DOING: &str = "reading the tables from the catalog";
 
+/// The keys are looked for table by table: a catalog may have thousands of others.
+///
 /// `indkey` lists the INCLUDE columns too, after the first `indnkeyatts`: they are no part of the key.
 const TABLES: &str = "
-WITH key AS (
+WITH key AS NOT MATERIALIZED (
     SELECT i.indrelid, i.indisprimary, i.indisreplident,
            array_agg(a.attname::text ORDER BY k.place) AS columns
     FROM pg_catalog.pg_index i
