@@ -105,7 +105,7 @@ impl Load {
         self.shared.streams.store(true, Ordering::SeqCst);
     }
 
-    /// Has a table rewritten soon.
+    /// Has a table rewritten soon, or, now and then, truncated.
     pub fn rewrite(&self, table: usize) {
         *self.shared.to_rewrite.lock().unwrap() = Some(table);
     }
@@ -188,11 +188,13 @@ impl Session {
             let table = &shared.tables[to_rewrite.unwrap_or_else(|| self.rng.usize(..shared.tables.len()))];
             let heaps = table.heaps();
             let heap = &heaps[self.rng.usize(..heaps.len())];
-            let (command, count) = match self.rng.u8(..6) {
-                0..=2 if to_rewrite.is_some() => (format!("VACUUM FULL {}", table.name), &shared.counts.rewrites),
-                _ if to_rewrite.is_some() => (format!("CLUSTER {heap} USING {heap}_pkey"), &shared.counts.rewrites),
-                0 => (format!("VACUUM {heap}"), &shared.counts.vacuums),
-                _ => continue,
+            let counts = &shared.counts;
+            let (command, count) = match (to_rewrite, self.rng.u8(..6)) {
+                (Some(_), 0..=1) => (format!("TRUNCATE {}", table.name), &counts.truncates),
+                (Some(_), 2..=3) => (format!("VACUUM FULL {}", table.name), &counts.rewrites),
+                (Some(_), _) => (format!("CLUSTER {heap} USING {heap}_pkey"), &counts.rewrites),
+                (None, 0) => (format!("VACUUM {heap}"), &counts.vacuums),
+                (None, _) => continue,
             };
             match self.client.batch_execute(&command).await {
                 Ok(()) => _ = count.fetch_add(1, Ordering::Relaxed),
