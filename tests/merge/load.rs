@@ -25,6 +25,10 @@ const PAUSE_MS: std::ops::Range<u64> = 0..15;
 /// How long a transaction stays open in between, if it does.
 const HOLD_MS: std::ops::Range<u64> = 10..400;
 const MAINTENANCE_PAUSE_MS: std::ops::Range<u64> = 0..100;
+/// A table that is not captured.
+const NOISE: &str = "noise.rows";
+const NOISE_ROWS: usize = 30_000;
+const HELD_UP_MS: std::ops::Range<u64> = 10..60;
 /// Numbers below it are changed more often than others.
 const HOT: i64 = 12;
 
@@ -71,7 +75,8 @@ impl Load {
                 ledger.first(Row { table: place, number }, version);
             }
         }
-        let create: String = tables.iter().map(Table::create).collect();
+        let noise = format!("CREATE SCHEMA noise; CREATE TABLE {NOISE} (n int);");
+        let create: String = tables.iter().map(Table::create).chain([noise]).collect();
         runtime.block_on(async { connect(&config).await.batch_execute(&create).await }).unwrap();
         let shared = Shared {
             config,
@@ -196,11 +201,23 @@ impl Session {
                 (None, 0) => (format!("VACUUM {heap}"), &counts.vacuums),
                 (None, _) => continue,
             };
+            if self.rng.bool() && to_rewrite.is_some() {
+                self.hold_the_stream_up().await;
+            }
             match self.client.batch_execute(&command).await {
                 Ok(()) => _ = count.fetch_add(1, Ordering::Relaxed),
                 Err(error) => self.only_a_deadlock(&error),
             }
         }
+    }
+
+    /// Postgres takes a while to decode this, though nothing of it is in the stream: what is read until then waits.
+    async fn hold_the_stream_up(&mut self) {
+        self.client
+            .batch_execute(&format!("INSERT INTO {NOISE} SELECT generate_series(1, {NOISE_ROWS})"))
+            .await
+            .unwrap();
+        let_pass(Duration::from_millis(self.rng.u64(HELD_UP_MS))).await;
     }
 
     async fn transact(&mut self) {
