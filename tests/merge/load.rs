@@ -24,6 +24,11 @@ const SETTINGS: &str = "SET deadlock_timeout = '20ms'; SET timezone = 'UTC'";
 const PAUSE_MS: std::ops::Range<u64> = 0..15;
 /// How long a transaction stays open in between, if it does.
 const HOLD_MS: std::ops::Range<u64> = 10..400;
+const MAINTENANCE_PAUSE_MS: std::ops::Range<u64> = 0..100;
+/// A table that is not captured.
+const NOISE: &str = "noise.rows";
+const NOISE_ROWS: usize = 30_000;
+const HELD_UP_MS: std::ops::Range<u64> = 10..60;
 /// Numbers below it are changed more often than others.
 const HOT: i64 = 12;
 
@@ -43,9 +48,9 @@ struct Shared {
     streams: AtomicBool,
     stop: AtomicBool,
     counts: Counts,
-    /// How many more TRUNCATEs, and how many more commands that move rows, there may be.
+    /// How many more TRUNCATEs there may be.
     truncates_left: AtomicUsize,
-    rewrites_left: AtomicUsize,
+    to_rewrite: Mutex<Option<usize>>,
     /// The longest COMMIT, in milliseconds.
     slowest_commit: AtomicUsize,
 }
@@ -57,6 +62,7 @@ pub struct Counts {
     pub deadlocks: AtomicUsize,
     pub truncates: AtomicUsize,
     pub rewrites: AtomicUsize,
+    pub vacuums: AtomicUsize,
 }
 
 impl Load {
@@ -69,7 +75,8 @@ impl Load {
                 ledger.first(Row { table: place, number }, version);
             }
         }
-        let create: String = tables.iter().map(Table::create).collect();
+        let noise = format!("CREATE SCHEMA noise; CREATE TABLE {NOISE} (n int);");
+        let create: String = tables.iter().map(Table::create).chain([noise]).collect();
         runtime.block_on(async { connect(&config).await.batch_execute(&create).await }).unwrap();
         let shared = Shared {
             config,
@@ -79,19 +86,21 @@ impl Load {
             streams: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             counts: Counts::default(),
-            truncates_left: AtomicUsize::new(rng.usize(..4)),
-            rewrites_left: AtomicUsize::new(rng.usize(..5)),
+            truncates_left: AtomicUsize::new(if rng.bool() { rng.usize(1..4) } else { 0 }),
+            to_rewrite: Mutex::default(),
             slowest_commit: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared), sessions: Vec::new(), runtime }
     }
 
+    /// Starts so many sessions, and one more for maintenance.
     pub fn start(&mut self, sessions: usize, rng: &mut Rng) {
-        for _ in 0..sessions {
+        for at in 0..=sessions {
             let (shared, rng) = (Arc::clone(&self.shared), rng.fork());
             self.sessions.push(self.runtime.spawn(async move {
                 let client = connect(&shared.config).await;
-                Session { shared, client, rng, written: Vec::new(), touched: Vec::new() }.run().await;
+                let session = Session { shared, client, rng, written: Vec::new(), touched: Vec::new() };
+                if at < sessions { session.run().await } else { session.maintain().await }
             }));
         }
     }
@@ -99,6 +108,11 @@ impl Load {
     /// The slot is there: what begins from now on must come down the stream.
     pub fn slot_is_there(&self) {
         self.shared.streams.store(true, Ordering::SeqCst);
+    }
+
+    /// Has a table rewritten soon, or, now and then, truncated.
+    pub fn rewrite(&self, table: usize) {
+        *self.shared.to_rewrite.lock().unwrap() = Some(table);
     }
 
     pub fn check_alive(&self) {
@@ -165,13 +179,45 @@ struct Session {
 impl Session {
     async fn run(mut self) {
         while !self.shared.stop.load(Ordering::SeqCst) {
-            if self.rng.u8(..100) < 4 {
-                self.maintain().await;
-            } else {
-                self.transact().await;
-            }
+            self.transact().await;
             let_pass(Duration::from_millis(self.rng.u64(PAUSE_MS))).await;
         }
+    }
+
+    /// What moves rows and is not in the stream.
+    async fn maintain(mut self) {
+        let shared = Arc::clone(&self.shared);
+        while !shared.stop.load(Ordering::SeqCst) {
+            let_pass(Duration::from_millis(self.rng.u64(MAINTENANCE_PAUSE_MS))).await;
+            let to_rewrite = shared.to_rewrite.lock().unwrap().take();
+            let table = &shared.tables[to_rewrite.unwrap_or_else(|| self.rng.usize(..shared.tables.len()))];
+            let heaps = table.heaps();
+            let heap = &heaps[self.rng.usize(..heaps.len())];
+            let counts = &shared.counts;
+            let (command, count) = match (to_rewrite, self.rng.u8(..6)) {
+                (Some(_), 0..=1) => (format!("TRUNCATE {}", table.name), &counts.truncates),
+                (Some(_), 2..=3) => (format!("VACUUM FULL {}", table.name), &counts.rewrites),
+                (Some(_), _) => (format!("CLUSTER {heap} USING {heap}_pkey"), &counts.rewrites),
+                (None, 0) => (format!("VACUUM {heap}"), &counts.vacuums),
+                (None, _) => continue,
+            };
+            if self.rng.bool() && to_rewrite.is_some() {
+                self.hold_the_stream_up().await;
+            }
+            match self.client.batch_execute(&command).await {
+                Ok(()) => _ = count.fetch_add(1, Ordering::Relaxed),
+                Err(error) => self.only_a_deadlock(&error),
+            }
+        }
+    }
+
+    /// Postgres takes a while to decode this, though nothing of it is in the stream: what is read until then waits.
+    async fn hold_the_stream_up(&mut self) {
+        self.client
+            .batch_execute(&format!("INSERT INTO {NOISE} SELECT generate_series(1, {NOISE_ROWS})"))
+            .await
+            .unwrap();
+        let_pass(Duration::from_millis(self.rng.u64(HELD_UP_MS))).await;
     }
 
     async fn transact(&mut self) {
@@ -278,24 +324,6 @@ impl Session {
         self.client.batch_execute(&format!("TRUNCATE {names}")).await?;
         self.shared.counts.truncates.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// What moves rows and is not in the stream.
-    async fn maintain(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let table = &shared.tables[self.rng.usize(..shared.tables.len())];
-        let heaps = table.heaps();
-        let heap = &heaps[self.rng.usize(..heaps.len())];
-        let command = match self.rng.u8(..3) {
-            0 => format!("VACUUM {heap}"),
-            _ if !take_one(&shared.rewrites_left) => return,
-            1 => format!("VACUUM FULL {}", table.name),
-            _ => format!("CLUSTER {heap} USING {heap}_pkey"),
-        };
-        match self.client.batch_execute(&command).await {
-            Ok(()) => _ = shared.counts.rewrites.fetch_add(1, Ordering::Relaxed),
-            Err(error) => self.only_a_deadlock(&error),
-        }
     }
 
     /// In ascending order, each once: some of a table's numbers, often those that the transaction has changed already.

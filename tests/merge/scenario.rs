@@ -20,7 +20,9 @@ const GIVEN_UP: &str = "will not be started again";
 /// The daemon may commit nothing for so long, with all the machine's cores taken.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it is looked whether all is done.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(25);
+/// Of tables that the last daemon has read in part.
+const REWRITES_MAX: usize = 3;
 /// Room for a few rows with a body.
 const LARGE_ROWS_KIB: u32 = 8;
 /// More complaints say no more.
@@ -60,7 +62,8 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
     let mut story = Story::new(seed, &connector, &load);
     let sessions = rng.usize(plan.sessions.0..=plan.sessions.1);
     let kills = rng.usize(..=plan.kills_max);
-    let mut backfills = Backfills::new(&connector, rng.usize(..=plan.backfills_max), &mut rng);
+    let mut backfills =
+        Backfills::new(&connector, if rng.bool() { rng.usize(..=plan.backfills_max) } else { 0 }, &mut rng);
     let positions_from = topics::end_of_positions();
     let mut daemon = connector.start();
     if rng.bool() {
@@ -72,8 +75,9 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
         let life = Life::random(&mut rng);
         let (began, mut streams_since) = (Instant::now(), None);
         while !life.is_over(began, streams_since) {
-            if look(&daemon, &load) {
-                streams_since.get_or_insert_with(Instant::now);
+            if look(&daemon, &load) && streams_since.is_none() {
+                streams_since = Some(Instant::now());
+                load.rewrite(rng.usize(..load.tables().len()));
             }
             backfills.ask(&load, &mut rng);
             let_run_for(LOOK);
@@ -83,6 +87,7 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
     }
     daemon.wait_for_log(" streaming ");
     look(&daemon, &load);
+    let mut rewrites_left = rng.usize(..=REWRITES_MAX);
     let mut stored = Stored::of(connector.name(), positions_from);
     let since = Instant::now();
     while since.elapsed() < plan.load.1 {
@@ -90,6 +95,11 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
         let is_done = stored.is_done(load.tables().len()) && backfills.are_done();
         if is_done && since.elapsed() >= plan.load.0 {
             break;
+        }
+        let half_read = stored.half_read(load.tables()).filter(|_| rewrites_left > 0 && rng.u8(..4) == 0);
+        if let Some(table) = half_read {
+            load.rewrite(table);
+            rewrites_left -= 1;
         }
         look(&daemon, &load);
         let_run_for(LOOK);
@@ -109,7 +119,7 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
     let count = |number: &std::sync::atomic::AtomicUsize| number.load(Ordering::Relaxed);
     let summary = format!(
         "{} tables, {sessions} sessions, {kills} kills, {} backfills; {} transactions, {} rolled back, {} deadlocks, {} \
-         TRUNCATEs, {} rewrites; {counted}, read {} load, {:.1?}",
+         TRUNCATEs, {} rewrites, {} VACUUMs; {counted}, read {} load, {:.1?}",
         load.tables().len(),
         backfills.asked,
         ledger.transactions,
@@ -117,6 +127,7 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
         count(&counts.deadlocks),
         count(&counts.truncates),
         count(&counts.rewrites),
+        count(&counts.vacuums),
         if was_read_under_load { "under" } else { "after the" },
         began.elapsed()
     );
@@ -146,7 +157,7 @@ impl Life {
     fn random(rng: &mut Rng) -> Self {
         match rng.u8(..4) {
             0 => Life::Started(Duration::from_millis(rng.u64(..2_000))),
-            _ => Life::Streaming(Duration::from_millis(rng.u64(..1_500))),
+            _ => Life::Streaming(Duration::from_millis(rng.u64(..800))),
         }
     }
 

@@ -11,6 +11,7 @@ use super::decode::Decoder;
 use super::history::{Histories, Rows, Seen};
 use super::support::connector::variable;
 use super::support::topic::{consumer, read_raw};
+use super::tables::Table;
 
 const POSITIONS: &str = "_tablecast_positions";
 const POLL: Duration = Duration::from_millis(20);
@@ -74,6 +75,16 @@ impl Stored {
         let is_done = |table: &serde_json::Value| table["snapshot"] == "done";
         let stored = last["tables"].as_object().unwrap();
         stored.len() == tables && stored.values().all(is_done) && last["backfills"].is_null()
+    }
+
+    /// A table of which a part has been read, as far as is known.
+    pub fn half_read(&self, tables: &[Table]) -> Option<usize> {
+        let stored = &self.last.as_ref()?["tables"];
+        let is_half_read = |table: &Table| {
+            let heaps = &stored[format!("public.{}", table.name)]["snapshot"]["reading"]["heaps"];
+            heaps.as_array().is_some_and(|heaps| !heaps.is_empty())
+        };
+        tables.iter().position(is_half_read)
     }
 
     pub fn last(&self) -> String {
