@@ -367,19 +367,19 @@ fn a_table_that_is_dropped_or_may_no_longer_be_read_amid_its_snapshot_is_told() 
 fn a_snapshot_gives_way_to_ddl_and_holds_no_transaction_for_long() {
     let connector = Connector::of(
         "CREATE TABLE t (id int PRIMARY KEY, b text);
-         INSERT INTO t SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 40000) i",
+         INSERT INTO t SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 10000) i",
     );
     connector.reconfigure("database_url", "snapshot_chunk_bytes = \"8KiB\"\nsnapshot_readers = 1\ndatabase_url");
     let daemon = connector.start_streaming();
     wait_for("a chunk", || (!topic::read(&connector.topic("t")).is_empty()).then_some(()));
     connector.database.execute("SET lock_timeout = '5s'; ALTER TABLE t ADD COLUMN c int");
     assert!(!daemon.log().contains("snapshot done"), "the table was read before it could be altered");
-    connector.database.execute("UPDATE t SET c = 1 WHERE id = 40000");
+    connector.database.execute("UPDATE t SET c = 1 WHERE id = 10000");
     wait_for_snapshot(&daemon, 1);
     connector.wait_until_caught_up();
     let records = topic::read(&connector.topic("t"));
-    assert_eq!(fold(&records).len(), 40_000);
-    assert!(fold(&records)["40000"].ends_with(" 1"));
+    assert_eq!(fold(&records).len(), 10_000);
+    assert!(fold(&records)["10000"].ends_with(" 1"));
 }
 
 #[test]
@@ -413,9 +413,9 @@ fn a_table_of_1600_columns_and_a_row_of_50_mb_are_read() {
     wait_for_snapshot(&daemon, 2);
     let wide = connector.records("wide", 2);
     assert_eq!(wide[0].value.as_ref().unwrap().len(), 1_600);
-    assert!(wide[1].short().ends_with(" null 8"));
+    assert!(wide.iter().any(|record| record.short().ends_with(" null 8")));
     let long = connector.records("long", 2);
-    assert_eq!(long[0].short().len(), "1: 1 ".len() + 50_000_000);
+    assert_eq!(long.iter().map(|record| record.short().len()).max(), Some("1: 1 ".len() + 50_000_000));
     assert!(daemon.peak_memory_kib() < 512 << 10, "{} KiB", daemon.peak_memory_kib());
 }
 
