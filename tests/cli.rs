@@ -199,6 +199,7 @@ fn help_and_version_are_results() {
     Commands:
       run       Run the connectors until SIGTERM or SIGINT
       check     Look at everything that `run` needs, and name the remedy for what is missing
+      snapshot  Read tables into their topics without a daemon, and end
       status    Show each connector's position, lag, slot and snapshot progress
       tail      Write a topic's records as JSON lines
       schema    Show the Avro schemas that tables get
@@ -224,10 +225,10 @@ fn help_and_version_are_results() {
               [default: human]
 
           --log <FILTER>
-              What is logged: a level, or targets like `info,tablecast::kafka=debug`
+              What is logged: a level, or targets like `info,tablecast::kafka=debug` [default: info;
+              warn beside progress bars]
 
               [env: TABLECAST_LOG=]
-              [default: info]
 
       -h, --help
               Print help (see a summary with '-h')

@@ -48,7 +48,9 @@ struct Shared {
     streams: AtomicBool,
     stop: AtomicBool,
     counts: Counts,
-    /// How many more TRUNCATEs there may be.
+    /// Tables are truncated, and rewritten only by that: what a rewrite breaks, a TRUNCATE mends.
+    truncates: bool,
+    /// How many more TRUNCATEs there may be in transactions.
     truncates_left: AtomicUsize,
     to_rewrite: Mutex<Option<usize>>,
     /// The longest COMMIT, in milliseconds.
@@ -78,6 +80,7 @@ impl Load {
         let noise = format!("CREATE SCHEMA noise; CREATE TABLE {NOISE} (n int);");
         let create: String = tables.iter().map(Table::create).chain([noise]).collect();
         runtime.block_on(async { connect(&config).await.batch_execute(&create).await }).unwrap();
+        let truncates = rng.bool();
         let shared = Shared {
             config,
             next_version: AtomicI64::new((tables.len() as i64 + 1) * FIRST_VERSIONS),
@@ -86,7 +89,8 @@ impl Load {
             streams: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             counts: Counts::default(),
-            truncates_left: AtomicUsize::new(if rng.bool() { rng.usize(1..4) } else { 0 }),
+            truncates,
+            truncates_left: AtomicUsize::new(if truncates { rng.usize(..4) } else { 0 }),
             to_rewrite: Mutex::default(),
             slowest_commit: AtomicUsize::new(0),
         };
@@ -110,7 +114,7 @@ impl Load {
         self.shared.streams.store(true, Ordering::SeqCst);
     }
 
-    /// Has a table rewritten soon, or, now and then, truncated.
+    /// Has a table rewritten soon, or truncated.
     pub fn rewrite(&self, table: usize) {
         *self.shared.to_rewrite.lock().unwrap() = Some(table);
     }
@@ -195,13 +199,13 @@ impl Session {
             let heap = &heaps[self.rng.usize(..heaps.len())];
             let counts = &shared.counts;
             let (command, count) = match (to_rewrite, self.rng.u8(..6)) {
-                (Some(_), 0..=1) => (format!("TRUNCATE {}", table.name), &counts.truncates),
-                (Some(_), 2..=3) => (format!("VACUUM FULL {}", table.name), &counts.rewrites),
+                (Some(_), _) if shared.truncates => (format!("TRUNCATE {}", table.name), &counts.truncates),
+                (Some(_), 0..=2) => (format!("VACUUM FULL {}", table.name), &counts.rewrites),
                 (Some(_), _) => (format!("CLUSTER {heap} USING {heap}_pkey"), &counts.rewrites),
                 (None, 0) => (format!("VACUUM {heap}"), &counts.vacuums),
                 (None, _) => continue,
             };
-            if self.rng.bool() && to_rewrite.is_some() {
+            if to_rewrite.is_some() && (shared.truncates || self.rng.bool()) {
                 self.hold_the_stream_up().await;
             }
             match self.client.batch_execute(&command).await {
