@@ -25,6 +25,10 @@ const PAUSE_MS: std::ops::Range<u64> = 0..15;
 /// How long a transaction stays open in between, if it does.
 const HOLD_MS: std::ops::Range<u64> = 10..400;
 const MAINTENANCE_PAUSE_MS: std::ops::Range<u64> = 0..100;
+/// A table that is not captured.
+const NOISE: &str = "noise.rows";
+const NOISE_ROWS: usize = 30_000;
+const HELD_UP_MS: std::ops::Range<u64> = 10..60;
 /// Numbers below it are changed more often than others.
 const HOT: i64 = 12;
 
@@ -44,7 +48,9 @@ struct Shared {
     streams: AtomicBool,
     stop: AtomicBool,
     counts: Counts,
-    /// How many more TRUNCATEs there may be.
+    /// Tables are truncated, and rewritten only by that: what a rewrite breaks, a TRUNCATE mends.
+    truncates: bool,
+    /// How many more TRUNCATEs there may be in transactions.
     truncates_left: AtomicUsize,
     to_rewrite: Mutex<Option<usize>>,
     /// The longest COMMIT, in milliseconds.
@@ -71,8 +77,10 @@ impl Load {
                 ledger.first(Row { table: place, number }, version);
             }
         }
-        let create: String = tables.iter().map(Table::create).collect();
+        let noise = format!("CREATE SCHEMA noise; CREATE TABLE {NOISE} (n int);");
+        let create: String = tables.iter().map(Table::create).chain([noise]).collect();
         runtime.block_on(async { connect(&config).await.batch_execute(&create).await }).unwrap();
+        let truncates = rng.bool();
         let shared = Shared {
             config,
             next_version: AtomicI64::new((tables.len() as i64 + 1) * FIRST_VERSIONS),
@@ -81,7 +89,8 @@ impl Load {
             streams: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             counts: Counts::default(),
-            truncates_left: AtomicUsize::new(if rng.bool() { rng.usize(1..4) } else { 0 }),
+            truncates,
+            truncates_left: AtomicUsize::new(if truncates { rng.usize(..4) } else { 0 }),
             to_rewrite: Mutex::default(),
             slowest_commit: AtomicUsize::new(0),
         };
@@ -105,7 +114,7 @@ impl Load {
         self.shared.streams.store(true, Ordering::SeqCst);
     }
 
-    /// Has a table rewritten soon, or, now and then, truncated.
+    /// Has a table rewritten soon, or truncated.
     pub fn rewrite(&self, table: usize) {
         *self.shared.to_rewrite.lock().unwrap() = Some(table);
     }
@@ -190,17 +199,29 @@ impl Session {
             let heap = &heaps[self.rng.usize(..heaps.len())];
             let counts = &shared.counts;
             let (command, count) = match (to_rewrite, self.rng.u8(..6)) {
-                (Some(_), 0..=1) => (format!("TRUNCATE {}", table.name), &counts.truncates),
-                (Some(_), 2..=3) => (format!("VACUUM FULL {}", table.name), &counts.rewrites),
+                (Some(_), _) if shared.truncates => (format!("TRUNCATE {}", table.name), &counts.truncates),
+                (Some(_), 0..=2) => (format!("VACUUM FULL {}", table.name), &counts.rewrites),
                 (Some(_), _) => (format!("CLUSTER {heap} USING {heap}_pkey"), &counts.rewrites),
                 (None, 0) => (format!("VACUUM {heap}"), &counts.vacuums),
                 (None, _) => continue,
             };
+            if to_rewrite.is_some() && (shared.truncates || self.rng.bool()) {
+                self.hold_the_stream_up().await;
+            }
             match self.client.batch_execute(&command).await {
                 Ok(()) => _ = count.fetch_add(1, Ordering::Relaxed),
                 Err(error) => self.only_a_deadlock(&error),
             }
         }
+    }
+
+    /// Postgres takes a while to decode this, though nothing of it is in the stream: what is read until then waits.
+    async fn hold_the_stream_up(&mut self) {
+        self.client
+            .batch_execute(&format!("INSERT INTO {NOISE} SELECT generate_series(1, {NOISE_ROWS})"))
+            .await
+            .unwrap();
+        let_pass(Duration::from_millis(self.rng.u64(HELD_UP_MS))).await;
     }
 
     async fn transact(&mut self) {

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it is looked whether all is done.
 const LOOK: Duration = Duration::from_millis(25);
 /// Of tables that the last daemon has read in part.
-const REWRITES_MAX: usize = 3;
+const REWRITES_MAX: usize = 5;
 /// Room for a few rows with a body.
 const LARGE_ROWS_KIB: u32 = 8;
 /// More complaints say no more.

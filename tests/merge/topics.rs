@@ -77,14 +77,17 @@ impl Stored {
         stored.len() == tables && stored.values().all(is_done) && last["backfills"].is_null()
     }
 
-    /// A table of which a part has been read, as far as is known.
+    /// A table of which a part has been read, be it once more, as far as is known.
     pub fn half_read(&self, tables: &[Table]) -> Option<usize> {
-        let stored = &self.last.as_ref()?["tables"];
-        let is_half_read = |table: &Table| {
-            let heaps = &stored[format!("public.{}", table.name)]["snapshot"]["reading"]["heaps"];
-            heaps.as_array().is_some_and(|heaps| !heaps.is_empty())
-        };
-        tables.iter().position(is_half_read)
+        let last = self.last.as_ref()?;
+        let is_begun = |reading: &serde_json::Value| reading["heaps"].as_array().is_some_and(|heaps| !heaps.is_empty());
+        let mut backfills = last["backfills"].as_object().into_iter().flat_map(|backfills| backfills.values());
+        let again = backfills.find(|backfill| is_begun(&backfill["state"]["reading"]));
+        tables.iter().position(|table| {
+            let name = format!("public.{}", table.name);
+            let is_again = again.is_some_and(|backfill| backfill["table"] == name);
+            is_again || is_begun(&last["tables"][&name]["snapshot"]["reading"])
+        })
     }
 
     pub fn last(&self) -> String {
