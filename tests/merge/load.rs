@@ -80,7 +80,7 @@ impl Load {
         let noise = format!("CREATE SCHEMA noise; CREATE TABLE {NOISE} (n int);");
         let create: String = tables.iter().map(Table::create).chain([noise]).collect();
         runtime.block_on(async { connect(&config).await.batch_execute(&create).await }).unwrap();
-        let truncates = rng.bool();
+        let truncates = rng.u8(..3) == 0;
         let shared = Shared {
             config,
             next_version: AtomicI64::new((tables.len() as i64 + 1) * FIRST_VERSIONS),
