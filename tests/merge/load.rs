@@ -24,7 +24,7 @@ const SETTINGS: &str = "SET deadlock_timeout = '20ms'; SET timezone = 'UTC'";
 const PAUSE_MS: std::ops::Range<u64> = 0..15;
 /// How long a transaction stays open in between, if it does.
 const HOLD_MS: std::ops::Range<u64> = 10..400;
-const MAINTENANCE_PAUSE_MS: std::ops::Range<u64> = 0..100;
+const MAINTENANCE_PAUSE_MS: std::ops::Range<u64> = 0..40;
 /// A table that is not captured.
 const NOISE: &str = "noise.rows";
 const NOISE_ROWS: usize = 30_000;
@@ -80,7 +80,7 @@ impl Load {
         let noise = format!("CREATE SCHEMA noise; CREATE TABLE {NOISE} (n int);");
         let create: String = tables.iter().map(Table::create).chain([noise]).collect();
         runtime.block_on(async { connect(&config).await.batch_execute(&create).await }).unwrap();
-        let truncates = rng.bool();
+        let truncates = rng.u8(..3) == 0;
         let shared = Shared {
             config,
             next_version: AtomicI64::new((tables.len() as i64 + 1) * FIRST_VERSIONS),
@@ -205,7 +205,8 @@ impl Session {
                 (None, 0) => (format!("VACUUM {heap}"), &counts.vacuums),
                 (None, _) => continue,
             };
-            if to_rewrite.is_some() && (shared.truncates || self.rng.bool()) {
+            // A rewrite has to come before the rest of the table is read.
+            if to_rewrite.is_some() && shared.truncates {
                 self.hold_the_stream_up().await;
             }
             match self.client.batch_execute(&command).await {

@@ -87,7 +87,7 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
     }
     daemon.wait_for_log(" streaming ");
     look(&daemon, &load);
-    let mut rewrites_left = rng.usize(..=REWRITES_MAX);
+    let mut rewrites_left = rng.usize(1..=REWRITES_MAX);
     let mut stored = Stored::of(connector.name(), positions_from);
     let since = Instant::now();
     while since.elapsed() < plan.load.1 {
@@ -96,7 +96,7 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
         if is_done && since.elapsed() >= plan.load.0 {
             break;
         }
-        let half_read = stored.half_read(load.tables()).filter(|_| rewrites_left > 0 && rng.u8(..4) == 0);
+        let half_read = stored.half_read(load.tables()).filter(|_| rewrites_left > 0 && rng.bool());
         if let Some(table) = half_read {
             load.rewrite(table);
             rewrites_left -= 1;
