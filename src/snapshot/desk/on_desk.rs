@@ -18,8 +18,9 @@ use crate::snapshot::writers::Waiting;
 const KEEP_BATCH_BYTES: usize = 8 << 20;
 /// The size of a block, for people: hardly anybody compiles Postgres with another one.
 const BLOCK_BYTES: u64 = 8192;
-/// So many chunks may be with the sink.
-const IN_SINK_MAX: usize = 2;
+/// So many chunks may be with the sink. It gives a chunk back before it commits, so one is enough to keep it busy; with
+/// more, the stream's rows would wait for them.
+const IN_SINK_MAX: usize = 1;
 
 /// A chunk, read.
 #[derive(Debug)]
