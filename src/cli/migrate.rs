@@ -41,8 +41,7 @@ struct Report {
 /// Migrates, and says what it did.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     let config = global.load()?;
-    let connectors = config.select(std::slice::from_ref(&args.connector))?;
-    let connector = *connectors.first().ok_or_else(|| Failure::Call("no connector is asked for".to_owned()))?;
+    let connector = config.connector(&args.connector)?;
     let runtime = runtime()?;
     if args.sql {
         let script = runtime.block_on(script(connector))?;

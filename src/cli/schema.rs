@@ -92,8 +92,7 @@ fn human(schemas: &Schemas) -> Result<String, serde_json::Error> {
 
 /// The connector and the tables that are asked for: each of them must be one that the connector captures.
 fn select<'c>(config: &'c Config, args: &'c Args) -> Result<(&'c Connector, &'c [TablePattern]), Failure> {
-    let connectors = config.select(std::slice::from_ref(&args.connector))?;
-    let connector = connectors.first().ok_or_else(|| Failure::Call("no connector is asked for".to_owned()))?;
+    let connector = config.connector(&args.connector)?;
     let is_captured = |pattern: &TablePattern| match pattern {
         TablePattern::Table { schema, name } => connector.mapping_for(schema, name).is_some(),
         TablePattern::Schema { schema } => connector.tables.iter().any(|mapping| match &mapping.pattern {

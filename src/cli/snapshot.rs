@@ -44,8 +44,7 @@ pub struct Args {
 /// Reads the tables, and shows how far they are.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     let config = global.load()?;
-    let connectors = config.select(std::slice::from_ref(&args.connector))?;
-    let connector = *connectors.first().ok_or_else(|| Failure::Call("no connector is asked for".to_owned()))?;
+    let connector = config.connector(&args.connector)?;
     let runtime = runtime()?;
     let shutdown = runtime.block_on(async { Shutdown::on_signals() }).map_err(|error| Failure::Work(error.into()))?;
     let tables = runtime.block_on(wanted(connector, &args.tables))?;

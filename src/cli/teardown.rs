@@ -37,8 +37,7 @@ pub struct Args {
 /// Drops the slot and the publication, and forgets the stored position and the backfills, after asking.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     let config = global.load()?;
-    let connectors = config.select(std::slice::from_ref(&args.connector))?;
-    let connector = *connectors.first().ok_or_else(|| Failure::Call("no connector is asked for".to_owned()))?;
+    let connector = config.connector(&args.connector)?;
     let kafka = kafka_connection(&config);
     let runtime = runtime()?;
     let (control, there) = runtime.block_on(find(connector, &kafka))?;

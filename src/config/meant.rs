@@ -234,15 +234,25 @@ impl Config {
         if self.connectors.is_empty() {
             return Err(SelectError::NoConnector);
         }
-        if let Some(name) = names.iter().find(|name| !self.connectors.contains_key(*name)) {
+        for name in names {
+            self.connector(name)?;
+        }
+        let is_asked_for = |connector: &&Connector| names.is_empty() || names.contains(&connector.name);
+        Ok(self.connectors.values().filter(is_asked_for).collect())
+    }
+
+    /// The connector of this name.
+    pub fn connector(&self, name: &str) -> Result<&Connector, SelectError> {
+        if self.connectors.is_empty() {
+            return Err(SelectError::NoConnector);
+        }
+        self.connectors.get(name).ok_or_else(|| {
             let known: Vec<_> = self.connectors.keys().map(String::as_str).collect();
             let remedy = match nearest(name, &known) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("it has {}", list(&known)),
             };
-            return Err(SelectError::Unknown { name: name.clone(), remedy });
-        }
-        let is_asked_for = |connector: &&Connector| names.is_empty() || names.contains(&connector.name);
-        Ok(self.connectors.values().filter(is_asked_for).collect())
+            SelectError::Unknown { name: name.to_owned(), remedy }
+        })
     }
 }

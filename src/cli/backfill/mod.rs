@@ -57,8 +57,7 @@ pub struct Args {
 /// Asks, and shows how far it is until it has ended.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     let config = global.load()?;
-    let connectors = config.select(std::slice::from_ref(&args.connector))?;
-    let connector = *connectors.first().ok_or_else(|| Failure::Call("no connector is asked for".to_owned()))?;
+    let connector = config.connector(&args.connector)?;
     let runtime = runtime()?;
     runtime.block_on(work(args, connector))
 }
