@@ -90,19 +90,16 @@ pub enum TlsError {
 pub fn client_config(mode: &TlsMode) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let mut config = match mode {
-        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth(),
-        TlsMode::VerifyFull { root_cert: Some(path) } => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TrustedFile::read(path, provider)?))
-            .with_no_client_auth(),
-        TlsMode::VerifyFull { root_cert: None } => {
-            builder.with_root_certificates(native_roots()?).with_no_client_auth()
-        }
+    let trust = match mode {
+        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Some(Trust::Anyone),
+        TlsMode::VerifyFull { root_cert: Some(path) } => Some(Trust::read(path, Arc::clone(&provider))?),
+        TlsMode::VerifyFull { root_cert: None } => None,
     };
+    let builder = match trust {
+        Some(trust) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { trust, provider })),
+        None => builder.with_root_certificates(native_roots()?),
+    };
+    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }
@@ -115,61 +112,31 @@ fn native_roots() -> Result<RootCertStore, TlsError> {
     if roots.is_empty() { Err(TlsError::NoNativeRoots) } else { Ok(roots) }
 }
 
-/// Takes any certificate, as libpq does under `prefer` and `require`.
+/// Checks the certificate by other rules than WebPKI's.
 ///
-/// The handshake's signature is checked all the same: the server does hold the key of the certificate that it shows,
-/// which is what channel binding (SCRAM-SHA-256-PLUS) ties the password exchange to.
+/// The handshake's signature is checked whatever the rules: the server does hold the key of the certificate that it
+/// shows, which is what channel binding (SCRAM-SHA-256-PLUS) ties the password exchange to.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+struct Verifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
 }
 
-/// Takes what was issued by a certificate of a file, and a certificate of the file itself.
-///
-/// The second is how Postgres's manual sets up TLS without an authority: a self-signed server certificate, copied to
-/// the clients as `root.crt`. WebPKI refuses such a one as a server's. It is compared byte for byte, and its name
-/// checked; not its dates: a certificate is trusted as long as it is in the file.
+/// Whose certificate will do.
 #[derive(Debug)]
-struct TrustedFile {
-    certificates: Vec<CertificateDer<'static>>,
-    issued: Arc<WebPkiServerVerifier>,
+enum Trust {
+    /// Anybody's, as libpq does under `prefer` and `require`.
+    Anyone,
+    /// One that was issued by a certificate of a file, and a certificate of the file itself.
+    ///
+    /// The second is how Postgres's manual sets up TLS without an authority: a self-signed server certificate, copied to
+    /// the clients as `root.crt`. WebPKI refuses such a one as a server's. It is compared byte for byte, and its name
+    /// checked; not its dates: a certificate is trusted as long as it is in the file.
+    File { certificates: Vec<CertificateDer<'static>>, issued: Arc<WebPkiServerVerifier> },
 }
 
-impl TrustedFile {
-    fn read(path: &Path, provider: Arc<CryptoProvider>) -> Result<TrustedFile, TlsError> {
+impl Trust {
+    fn read(path: &Path, provider: Arc<CryptoProvider>) -> Result<Trust, TlsError> {
         let fail = |reason: String| TlsError::RootCert { path: path.to_owned(), reason };
         let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect)
@@ -184,11 +151,11 @@ impl TrustedFile {
                 other => fail(other.to_string()),
             },
         )?;
-        Ok(TrustedFile { certificates, issued })
+        Ok(Trust::File { certificates, issued })
     }
 }
 
-impl ServerCertVerifier for TrustedFile {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -197,11 +164,16 @@ impl ServerCertVerifier for TrustedFile {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.certificates.iter().any(|trusted| trusted == end_entity) {
-            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-            return Ok(ServerCertVerified::assertion());
+        match &self.trust {
+            Trust::Anyone => Ok(ServerCertVerified::assertion()),
+            Trust::File { certificates, .. } if certificates.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Trust::File { issued, .. } => {
+                issued.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
         }
-        self.issued.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -210,7 +182,7 @@ impl ServerCertVerifier for TrustedFile {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.issued.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -219,11 +191,11 @@ impl ServerCertVerifier for TrustedFile {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.issued.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.issued.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
