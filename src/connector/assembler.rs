@@ -315,10 +315,8 @@ fn upsert<'a>(
     cells: impl Iterator<Item = Cell<'a>> + Clone,
     batch: &mut Batch,
 ) -> Result<(), AssembleError> {
-    let mut writer = batch.record(route.topic, timestamp);
-    let failed = |source| route.failed(cells.clone(), source);
-    route.encoder.encode_key(cells.clone(), writer.bytes()).map_err(failed)?;
-    writer.value(|bytes| route.encoder.encode_value(cells.clone(), bytes)).map_err(failed)
+    let row = batch.row(route.topic, timestamp, &route.encoder, cells.clone());
+    row.map_err(|source| route.failed(cells, source))
 }
 
 fn delete<'a>(

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 
 use super::positions::Change;
+use crate::avro::{EncodeError, Encoder};
+use crate::pgoutput::Cell;
 use crate::position::Position;
 
 /// The topics of a connector; a [`TopicId`] is a place in it.
@@ -115,6 +117,24 @@ impl Batch {
     pub fn record(&mut self, topic: TopicId, timestamp: i64) -> RecordWriter<'_> {
         let start = self.bytes.len();
         RecordWriter { batch: self, topic, timestamp, start, done: false }
+    }
+
+    /// Appends a row; on an error nothing is appended.
+    ///
+    /// # Errors
+    ///
+    /// If its key or its value can't be encoded.
+    #[inline]
+    pub fn row<'a>(
+        &mut self,
+        topic: TopicId,
+        timestamp: i64,
+        encoder: &Encoder,
+        cells: impl Iterator<Item = Cell<'a>> + Clone,
+    ) -> Result<(), EncodeError> {
+        let mut writer = self.record(topic, timestamp);
+        encoder.encode_key(cells.clone(), writer.bytes())?;
+        writer.value(|bytes| encoder.encode_value(cells, bytes))
     }
 
     /// Appends a tombstone for a key that is already encoded.

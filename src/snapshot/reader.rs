@@ -24,7 +24,7 @@ use super::windows::Verdict;
 use super::work::HeapFacts;
 use super::writers::Waiting;
 use crate::avro::{Encoder, Encoders};
-use crate::kafka::{Batch, TopicId, TopicNames};
+use crate::kafka::{TopicId, TopicNames};
 use crate::lsn::Lsn;
 use crate::postgres::catalog::{HeapRow, Published, SnapshotFacts};
 use crate::postgres::control::{Control, ControlError};
@@ -394,8 +394,11 @@ impl<'s> Reader<'s> {
         while let Some(line) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
             let line = line.map_err(failed)?;
             self.line.parse(&line);
-            put(batch, taken.job.table, time, encoder, self.line.cells(&line, columns)).map_err(|(key, source)| {
-                SnapshotError::Encode { table: table.sql_name.clone(), key, source: Box::new(source) }
+            let cells = self.line.cells(&line, columns);
+            batch.row(taken.job.table, time, encoder, cells.clone()).map_err(|source| SnapshotError::Encode {
+                table: table.sql_name.clone(),
+                key: encoder.show_key(cells),
+                source: Box::new(source),
             })?;
             if batch.weight() > bytes_max && !is_single {
                 return Err(Obstacle::TooLarge);
@@ -403,20 +406,6 @@ impl<'s> Reader<'s> {
         }
         Ok(())
     }
-}
-
-/// Appends a row.
-fn put<'a>(
-    batch: &mut Batch,
-    topic: TopicId,
-    time: i64,
-    encoder: &Encoder,
-    cells: impl Iterator<Item = crate::pgoutput::Cell<'a>> + Clone,
-) -> Result<(), (String, crate::avro::EncodeError)> {
-    let mut writer = batch.record(topic, time);
-    let failed = |source| (encoder.show_key(cells.clone()), source);
-    encoder.encode_key(cells.clone(), writer.bytes()).map_err(failed)?;
-    writer.value(|bytes| encoder.encode_value(cells.clone(), bytes)).map_err(failed)
 }
 
 /// Whether it says that the heap isn't where it was: dropped, renamed, or moved to another schema.
