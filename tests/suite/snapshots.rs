@@ -153,6 +153,8 @@ fn a_rewrite_of_the_table_loses_no_row() {
         "CREATE TABLE t (id int PRIMARY KEY, b text);
          INSERT INTO t SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 60000) i; DELETE FROM t WHERE id % 3 = 0",
     );
+    // Chunks so small that the reading lasts until the last rewrite.
+    connector.reconfigure("database_url", "snapshot_chunk_bytes = \"16KiB\"\nsnapshot_readers = 1\ndatabase_url");
     let daemon = connector.start_streaming();
     for command in [
         "VACUUM FULL t",
