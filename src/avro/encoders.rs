@@ -1,7 +1,8 @@
 //! A run's encoders: each shape is compiled and registered once, whoever asks for it, the stream or the reading of a
-//! table.
+//! table. Two that ask at the same moment both register it, which gives the same ids.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 
@@ -39,13 +40,14 @@ pub struct Encoders {
     registry: Registry,
     /// Where the registry's connections live: whoever asks may have a runtime of its own that sleeps.
     runtime: Handle,
-    known: tokio::sync::Mutex<HashMap<u32, Vec<(Shape, Encoder)>>>,
+    /// By relation. Not locked while the registry is asked, or whoever needs no answer would wait for one.
+    shapes: Mutex<HashMap<u32, Vec<(Shape, Encoder)>>>,
 }
 
 impl Encoders {
     /// None yet.
     pub fn new(connector: String, registry: Registry, runtime: Handle) -> Self {
-        Self { connector, registry, runtime, known: tokio::sync::Mutex::default() }
+        Self { connector, registry, runtime, shapes: Mutex::default() }
     }
 
     /// The encoder of a shape that goes to `topic`.
@@ -54,10 +56,8 @@ impl Encoders {
     ///
     /// If the shape has no plan, or the registry doesn't take its schemas.
     pub async fn encoder(&self, shape: &Shape, topic: &str) -> Result<Encoder, EncoderError> {
-        let mut known = self.known.lock().await;
-        let shapes = known.entry(shape.oid).or_default();
-        if let Some((_, encoder)) = shapes.iter().find(|(same, _)| same == shape) {
-            return Ok(encoder.clone());
+        if let Some(encoder) = self.known(shape) {
+            return Ok(encoder);
         }
         let plan = Plan::compile(shape, &self.connector)?;
         let key = self.register(format!("{topic}-key"), plan.key_schema().to_owned()).await?;
@@ -65,11 +65,23 @@ impl Encoders {
         let encoder = plan.with_ids(key, value);
         let (connector, table) = (&self.connector, shape.sql_name());
         tracing::info!(connector, table, topic, key_schema = key, value_schema = value, "table's shape is registered");
+        let mut shapes = self.shapes();
+        let shapes = shapes.entry(shape.oid).or_default();
         if shapes.len() == SHAPES_A_TABLE {
             shapes.remove(0);
         }
         shapes.push((shape.clone(), encoder.clone()));
         Ok(encoder)
+    }
+
+    fn known(&self, shape: &Shape) -> Option<Encoder> {
+        let shapes = self.shapes();
+        let (_, encoder) = shapes.get(&shape.oid)?.iter().find(|(same, _)| same == shape)?;
+        Some(encoder.clone())
+    }
+
+    fn shapes(&self) -> MutexGuard<'_, HashMap<u32, Vec<(Shape, Encoder)>>> {
+        self.shapes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn register(&self, subject: String, schema: String) -> Result<u32, RegistryError> {

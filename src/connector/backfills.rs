@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 use super::fault::Fault;
-use super::source::Source;
 use super::start::Setting;
 use super::state::State;
 use crate::config::Connector;
@@ -38,11 +37,9 @@ pub struct Backfills(AbortHandle);
 
 impl Backfills {
     /// Begins to look for requests.
-    pub fn start(setting: &Setting, source: &Source, desk: &Arc<Desk>) -> Self {
-        let oids = source.tables.iter().map(|table| (table.sql_name(), table.facts.oid)).collect();
+    pub fn start(setting: &Setting, desk: &Arc<Desk>) -> Self {
         let watch = Watch {
             connector: setting.connector.clone(),
-            oids,
             state: Arc::clone(&setting.state),
             desk: Arc::clone(desk),
             begun: BTreeSet::new(),
@@ -63,8 +60,6 @@ impl Drop for Backfills {
 
 struct Watch {
     connector: Connector,
-    /// Of the tables that can be read, by their names as SQL writes them.
-    oids: BTreeMap<String, u32>,
     state: Arc<State>,
     desk: Arc<Desk>,
     /// On the desk, or done.
@@ -145,7 +140,7 @@ impl Watch {
         let table = qualified(&request.table.schema, &request.table.name);
         let (connector, id) = (&self.connector.name, request.id);
         self.begun.insert(id);
-        let Some((place, oid)) = self.desk.place_of(&table).zip(self.oids.get(&table)) else {
+        let Some(topic) = self.desk.topic_of(&table) else {
             let error = format!("table {table} is not captured by connector {connector}");
             let remedy = Some("map it in the configuration, and restart or reload the daemon".to_owned());
             self.failed.push((id, Outcome::Failed { error, remedy }));
@@ -154,7 +149,7 @@ impl Watch {
         let reading = match self.state.backfills().remove(&id) {
             None => Reading::default(),
             // Of another request, before the control schema was made anew.
-            Some(stored) if stored.oid != *oid => Reading::default(),
+            Some(stored) if stored.oid != self.desk.table(topic).oid => Reading::default(),
             Some(stored) => match stored.state {
                 BackfillState::Reading(reading) => reading,
                 // Its row will be told.
@@ -162,7 +157,7 @@ impl Watch {
             },
         };
         tracing::info!(connector, table, backfill = id, rows = reading.rows, "backfill begins, or goes on");
-        self.desk.add(ReadingId::Backfill(id), place, request.where_sql.clone(), reading);
+        self.desk.add(ReadingId::Backfill(id), topic, request.where_sql.clone(), reading);
     }
 
     fn note_failures(&mut self) {

@@ -8,17 +8,15 @@ use super::source::{Source, Table};
 use super::start::Goal;
 use crate::avro::Encoders;
 use crate::config::Connector;
-use crate::kafka::TopicId;
-use crate::kafka::TopicNames;
 use crate::kafka::positions::{SnapshotProgress, StoredPosition};
+use crate::kafka::{TopicId, TopicNames};
 use crate::snapshot::reader::{self, Setting};
-use crate::snapshot::{Desk, DeskTable, ReadingId, SnapshotTable};
+use crate::snapshot::{Desk, ReadingId, SnapshotTable};
 
 /// The desk of a run, with the first rows of every table on it that still lack some.
 pub fn desk(connector: &Connector, source: &Source, stored: &StoredPosition, horizon: u32, goal: &Goal) -> Arc<Desk> {
-    let table = |table: &Table| DeskTable { name: table.sql_name(), oid: table.facts.oid };
     let desk = Desk::new(
-        source.tables.iter().map(table).collect(),
+        source.tables.iter().map(snapshot_table).collect(),
         connector.snapshot_readers,
         connector.snapshot_chunk_bytes,
         horizon,
@@ -48,7 +46,6 @@ impl Readers {
     /// Starts as many as the configuration says.
     pub fn start(
         connector: &Connector,
-        source: &Source,
         topics: TopicNames,
         encoders: Arc<Encoders>,
         desk: Arc<Desk>,
@@ -58,7 +55,6 @@ impl Readers {
             database: connector.database.clone(),
             tls: connector.tls.clone(),
             publication: connector.publication.clone(),
-            tables: source.tables.iter().map(snapshot_table).collect(),
             topics,
             encoders,
             desk: Arc::clone(&desk),

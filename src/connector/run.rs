@@ -40,15 +40,14 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
         delivery = if options.exactly_once { "exactly-once" } else { "at-least-once" },
         "streaming"
     );
-    let mut relations =
-        Relations::new(connector.clone(), source.clone(), Arc::clone(&encoders), setting.runtime.clone());
+    let mut relations = Relations::new(connector.clone(), source, Arc::clone(&encoders), setting.runtime.clone());
     let assembler = Assembler::new(stored.position, Arc::clone(&desk));
     let sink = ready.start(options, stored, Arc::clone(&setting.state) as _)?;
     let _telling = Telling::start(setting, &desk);
-    let _backfills = (setting.goal == Goal::Stream).then(|| Backfills::start(setting, &source, &desk));
+    let _backfills = (setting.goal == Goal::Stream).then(|| Backfills::start(setting, &desk));
     setting.state.enter(Phase::Streaming);
     let pace = Pace::new(connector.batch_max_latency, look_away(connector), Instant::now());
-    let _readers = Readers::start(connector, &source, relations.topics(), encoders, Arc::clone(&desk))?;
+    let _readers = Readers::start(connector, relations.topics(), encoders, Arc::clone(&desk))?;
     let intake = Intake::new(stream, acknowledger, assembler, sink, pace, setting, desk);
     intake.run(&mut relations)
 }

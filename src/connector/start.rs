@@ -295,11 +295,9 @@ impl Prepared {
     /// Whether there is nothing to read of the table: it is empty, and nobody had begun to write to it before. To read it
     /// all the same would be right, too, but then what comes into it right now might be in its topic twice.
     async fn has_nothing(&self, table: &source::Table) -> Result<bool, Fault> {
-        let heaps = self.control.heaps(table.facts.oid).await?.unwrap_or_default();
-        let mut oids: Vec<u32> = heaps.iter().map(|heap| heap.oid).collect();
-        oids.push(table.facts.oid);
         // A standby doesn't show who writes.
-        let nobody_writes = !self.control.ended().await?.in_recovery && self.control.writers(&oids).await?.is_empty();
+        let shows_writers = !self.control.ended().await?.in_recovery;
+        let nobody_writes = shows_writers && self.control.writers(table.facts.oid).await?.is_empty();
         Ok(nobody_writes && self.control.is_empty(&table.facts).await?)
     }
 }

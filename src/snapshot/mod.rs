@@ -75,14 +75,14 @@ mod desk;
 mod error;
 mod lines;
 mod query;
-mod shape;
+mod table;
 mod windows;
 mod work;
 mod writers;
 
 pub mod reader;
 
-pub use desk::{Desk, DeskTable, Report};
+pub use desk::{Desk, Report};
 pub use error::SnapshotError;
-pub use shape::{SnapshotTable, look_up_types};
+pub use table::{SnapshotTable, look_up_types};
 pub use work::ReadingId;

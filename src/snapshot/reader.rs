@@ -7,7 +7,6 @@
 //! What passes by itself is tried again after a pause: the stretch goes back to the desk meanwhile. What doesn't ends the
 //! reading of that table.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,14 +18,13 @@ use super::desk::{Claim, Desk, Survey, Taken};
 use super::error::SnapshotError;
 use super::lines::Line;
 use super::query;
-use super::shape::{SnapshotTable, look_up_types};
+use super::table::{SnapshotTable, look_up_types};
 use super::windows::Verdict;
-use super::work::HeapFacts;
 use super::writers::Waiting;
 use crate::avro::{Encoder, Encoders};
 use crate::kafka::{TopicId, TopicNames};
 use crate::lsn::Lsn;
-use crate::postgres::catalog::{HeapRow, Published, SnapshotFacts};
+use crate::postgres::catalog::{HeapFacts, Published, SnapshotFacts};
 use crate::postgres::control::{Control, ControlError};
 use crate::postgres::tls::TlsMode;
 use crate::relation::{Shape, TypeMap, relation_of};
@@ -51,8 +49,6 @@ pub struct Setting {
     pub tls: TlsMode,
     /// What of the tables is published.
     pub publication: String,
-    /// By their topics' places.
-    pub tables: Vec<SnapshotTable>,
     /// The topics.
     pub topics: TopicNames,
     /// The run's encoders.
@@ -115,22 +111,13 @@ struct Reader<'s> {
     setting: &'s Setting,
     control: Option<Control>,
     types: TypeMap,
-    /// The last shape of each table, and its encoder.
-    shapes: HashMap<TopicId, (Shape, Encoder)>,
     line: Line,
     backoff: Backoff,
 }
 
 impl<'s> Reader<'s> {
     fn new(setting: &'s Setting) -> Self {
-        Self {
-            setting,
-            control: None,
-            types: TypeMap::default(),
-            shapes: HashMap::new(),
-            line: Line::default(),
-            backoff: Backoff::default(),
-        }
+        Self { setting, control: None, types: TypeMap::default(), line: Line::default(), backoff: Backoff::default() }
     }
 
     /// Does what was claimed; false if there is nothing more to do, ever.
@@ -144,7 +131,7 @@ impl<'s> Reader<'s> {
     }
 
     fn table(&self, table: TopicId) -> &'s SnapshotTable {
-        &self.setting.tables[table.0 as usize]
+        self.setting.desk.table(table)
     }
 
     async fn survey(&mut self, survey: Survey) {
@@ -180,26 +167,15 @@ impl<'s> Reader<'s> {
         let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
         let control = self.control().await.map_err(failed)?;
         if !survey.is_begun {
-            let Some(heaps) = control.heaps(table.oid).await.map_err(failed)? else { return Ok(Surveyed::Gone) };
-            let mut oids: Vec<u32> = heaps.iter().map(|heap| heap.oid).collect();
-            oids.push(table.oid);
             let mut waiting = match survey.waiting {
                 Some(waiting) => waiting,
-                None => Waiting::begin(control, &oids).await.map_err(failed)?,
+                None => Waiting::begin(control, table.oid).await.map_err(failed)?,
             };
-            if !waiting.is_over(control, &oids).await.map_err(failed)? {
+            if !waiting.is_over(control, table.oid).await.map_err(failed)? {
                 return Ok(Surveyed::Waits(waiting));
             }
         }
-        let Some(heaps) = control.heaps(table.oid).await.map_err(failed)? else { return Ok(Surveyed::Gone) };
-        let facts = |heap: HeapRow| HeapFacts {
-            oid: heap.oid,
-            name: heap.name,
-            file_node: heap.file_node,
-            blocks: heap.blocks,
-            rows: heap.rows,
-        };
-        Ok(Surveyed::Heaps(heaps.into_iter().map(facts).collect()))
+        Ok(control.heaps(table.oid).await.map_err(failed)?.map_or(Surveyed::Gone, Surveyed::Heaps))
     }
 
     async fn chunk(&mut self, mut taken: Taken) {
@@ -309,7 +285,7 @@ impl<'s> Reader<'s> {
             };
             control.execute("ending a transaction", "ROLLBACK").await.map_err(failed)?;
             if let Some(unknown) = &unknown {
-                let writers = control.writers(&[heap]).await.map_err(failed)?;
+                let writers = control.writers(heap).await.map_err(failed)?;
                 let writers: Vec<u32> = writers.into_iter().filter_map(|writer| writer.xid).collect();
                 desk.clear(heap, unknown, &writers);
                 if !unknown.xids.iter().any(|xid| writers.contains(xid)) {
@@ -354,16 +330,9 @@ impl<'s> Reader<'s> {
             let (table, stored, now) = (table.sql_name.clone(), table.key.join(", "), shape.key_columns().join(", "));
             return Err(SnapshotError::KeyChanged { table, stored, now });
         }
-        match self.shapes.get(&topic) {
-            Some((same, encoder)) if *same == shape => Ok((shape, published, encoder.clone())),
-            _ => {
-                let encoder = self.setting.encoders.encoder(&shape, &self.setting.topics[topic.0 as usize]).await;
-                let encoder =
-                    encoder.map_err(|source| SnapshotError::Encoder { table: table.sql_name.clone(), source })?;
-                self.shapes.insert(topic, (shape.clone(), encoder.clone()));
-                Ok((shape, published, encoder))
-            }
-        }
+        let encoder = self.setting.encoders.encoder(&shape, &self.setting.topics[topic.0 as usize]).await;
+        let encoder = encoder.map_err(|source| SnapshotError::Encoder { table: table.sql_name.clone(), source })?;
+        Ok((shape, published, encoder))
     }
 
     /// Encodes what COPY sends.

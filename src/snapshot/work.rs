@@ -12,7 +12,7 @@
 
 use crate::kafka::TopicId;
 use crate::kafka::progress::{Ctid, HeapProgress, Reading, Stretch};
-use crate::postgres::catalog::TableName;
+use crate::postgres::catalog::{HeapFacts, TableName};
 
 /// A stretch is no longer than this, however little is expected of it.
 const BLOCKS_MAX: u32 = 4096;
@@ -28,21 +28,6 @@ pub enum ReadingId {
     Initial(TopicId),
     /// A backfill: by its request's id.
     Backfill(i64),
-}
-
-/// A heap as the survey found it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeapFacts {
-    /// `pg_class.oid` of the table or partition.
-    pub oid: u32,
-    /// Its name.
-    pub name: TableName,
-    /// `pg_relation_filenode`.
-    pub file_node: u32,
-    /// How many blocks it has.
-    pub blocks: u32,
-    /// How many rows it has, by the statistics; 0 where there are none.
-    pub rows: u64,
 }
 
 /// A stretch that a reader has taken.

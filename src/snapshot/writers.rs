@@ -25,14 +25,14 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Who writes to one of these heaps now.
+    /// Who writes to the table now.
     ///
     /// # Errors
     ///
     /// If Postgres can't be asked.
-    pub async fn begin(control: &Control, heaps: &[u32]) -> Result<Self, ControlError> {
+    pub async fn begin(control: &Control, table: u32) -> Result<Self, ControlError> {
         let ended = control.ended().await?;
-        let writers = control.writers(heaps).await?;
+        let writers = control.writers(table).await?;
         let before = (ended.in_recovery && ended.xmin < ended.xmax).then_some(ended.xmax);
         Ok(Self { writers, before, told: Instant::now() })
     }
@@ -42,9 +42,9 @@ impl Waiting {
     /// # Errors
     ///
     /// If Postgres can't be asked.
-    pub async fn is_over(&mut self, control: &Control, heaps: &[u32]) -> Result<bool, ControlError> {
+    pub async fn is_over(&mut self, control: &Control, table: u32) -> Result<bool, ControlError> {
         if !self.writers.is_empty() {
-            self.keep(control.writers(heaps).await?);
+            self.keep(control.writers(table).await?);
         }
         if let Some(before) = self.before
             && control.ended().await?.xmin >= before

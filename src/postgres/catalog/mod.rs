@@ -16,7 +16,7 @@ use super::sql;
 use crate::lsn::Lsn;
 
 pub use publication::{PublicationFacts, PublishedTable, add_tables_sql, create_publication_sql};
-pub use reading::{Ended, HeapRow, Published, SnapshotFacts, Writer};
+pub use reading::{Ended, HeapFacts, Published, SnapshotFacts, Writer};
 pub use server::ServerFacts;
 pub use slot::{SlotFacts, WalStatus};
 

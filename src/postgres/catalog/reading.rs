@@ -31,7 +31,7 @@ FROM pg_catalog.pg_locks w LEFT JOIN pg_catalog.pg_locks x
   ON x.virtualtransaction = w.virtualtransaction AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock' AND x.granted
 WHERE w.locktype = 'relation' AND w.granted AND w.pid IS DISTINCT FROM pg_backend_pid()
   AND w.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-  AND w.relation = ANY($1)
+  AND (w.relation = $1 OR w.relation IN (SELECT relid FROM pg_catalog.pg_partition_tree($1)))
   AND w.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
 
 /// A table that is published by FOR ALL TABLES or with its schema has no row of its own there.
@@ -50,7 +50,7 @@ FROM pg_catalog.pg_publication p WHERE p.pubname = $1 AND p.pubgencols::text = '
 
 /// A file of rows: a table without partitions, or a partition without such.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeapRow {
+pub struct HeapFacts {
     /// `pg_class.oid`.
     pub oid: u32,
     /// Its name.
@@ -122,7 +122,7 @@ impl Control {
     /// # Errors
     ///
     /// If the query fails.
-    pub async fn heaps(&self, table: u32) -> Result<Option<Vec<HeapRow>>, ControlError> {
+    pub async fn heaps(&self, table: u32) -> Result<Option<Vec<HeapFacts>>, ControlError> {
         const DOING: &str = "listing a table's heaps";
         let rows = self.query(DOING, HEAPS, &[(&table, Type::OID)]).await?;
         if rows.is_empty() {
@@ -130,7 +130,7 @@ impl Control {
             let exists: bool = self.query_one(DOING, exists, &[(&table, Type::OID)]).await?.get(0);
             return Ok(exists.then(Vec::new));
         }
-        let heap = |row: &tokio_postgres::Row| HeapRow {
+        let heap = |row: &tokio_postgres::Row| HeapFacts {
             oid: row.get(0),
             name: TableName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
             file_node: row.get(3),
@@ -175,10 +175,9 @@ impl Control {
     /// If a query fails.
     pub async fn newest_xid(&self) -> Result<u32, ControlError> {
         const DOING: &str = "asking for the newest transaction id";
-        let row = self.query_one(DOING, "SELECT pg_is_in_recovery(), pg_current_snapshot()::text", &[]).await?;
-        if row.get(0) {
-            let text: &str = row.get(1);
-            return Ok(snapshot(text).ok_or_else(|| not_understood(DOING, text))?.0.wrapping_sub(1));
+        let ended = self.ended().await?;
+        if ended.in_recovery {
+            return Ok((ended.xmax as u32).wrapping_sub(1));
         }
         self.execute(DOING, "BEGIN READ WRITE").await?;
         let row = self.query_one(DOING, "SELECT pg_current_xact_id()::text", &[]).await?;
@@ -203,13 +202,14 @@ impl Control {
         Ok(Ended { in_recovery: row.get(0), xmin: xid(1)?, xmax: xid(2)? })
     }
 
-    /// The transactions that have written to these heaps and aren't over yet: visible to all, or rolled back.
+    /// The transactions that have written to a table, or to a partition of it, and aren't over yet: visible to all, or
+    /// rolled back.
     ///
     /// # Errors
     ///
     /// If the query fails.
-    pub async fn writers(&self, heaps: &[u32]) -> Result<Vec<Writer>, ControlError> {
-        let rows = self.query("asking who writes to a table", WRITERS, &[(&heaps, Type::OID_ARRAY)]).await?;
+    pub async fn writers(&self, table: u32) -> Result<Vec<Writer>, ControlError> {
+        let rows = self.query("asking who writes to a table", WRITERS, &[(&table, Type::OID)]).await?;
         let writer = |row: &tokio_postgres::Row| Writer {
             virtual_transaction: row.get(0),
             pid: row.get(1),

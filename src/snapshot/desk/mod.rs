@@ -21,28 +21,21 @@ use tokio::sync::watch;
 use on_desk::{Chunk, OnDesk, report};
 
 use super::error::SnapshotError;
+use super::table::SnapshotTable;
 use super::windows::{Unknown, Verdict, WindowId};
-use super::work::{HeapFacts, Job, ReadingId, Work};
+use super::work::{Job, ReadingId, Work};
 use super::writers::Waiting;
 use crate::kafka::positions::Change;
 use crate::kafka::progress::Reading;
 use crate::kafka::{Batch, Home, Record, TopicId};
 use crate::lsn::Lsn;
 use crate::postgres::backfills::Progress;
+use crate::postgres::catalog::HeapFacts;
 
 /// So many batches exist beyond one for each reader.
 const SPARE_BATCHES: usize = 2;
 /// No position: a place that the WAL never comes to.
 const NOTHING: u64 = u64::MAX;
-
-/// What the desk knows of a table; its place in the list is its [`TopicId`].
-#[derive(Clone, Debug)]
-pub struct DeskTable {
-    /// The name as SQL writes it.
-    pub name: String,
-    /// `pg_class.oid`.
-    pub oid: u32,
-}
 
 /// What a reader is to do.
 #[derive(Debug)]
@@ -93,7 +86,8 @@ pub struct Report {
 /// Where the readers and the stream meet.
 #[derive(Debug)]
 pub struct Desk {
-    tables: Vec<DeskTable>,
+    /// By their topics' places.
+    tables: Vec<SnapshotTable>,
     /// Records of so many bytes are a chunk; none has more than twice that, but for a single row.
     pub chunk_bytes: usize,
     inner: Mutex<OnDesk>,
@@ -110,7 +104,7 @@ pub struct Desk {
 
 impl Desk {
     /// A desk for `readers` readers. `horizon` is the newest transaction id that may have come down an earlier stream.
-    pub fn new(tables: Vec<DeskTable>, readers: usize, chunk_bytes: usize, horizon: u32) -> Arc<Self> {
+    pub fn new(tables: Vec<SnapshotTable>, readers: usize, chunk_bytes: usize, horizon: u32) -> Arc<Self> {
         let inner = OnDesk::new(readers + SPARE_BATCHES, horizon);
         Arc::new(Self {
             tables,
@@ -136,14 +130,14 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// The name of a table.
-    pub fn name_of(&self, table: TopicId) -> &str {
-        self.tables.get(table.0 as usize).map_or("", |table| &table.name)
+    /// A table that may be read, by the place of its topic.
+    pub fn table(&self, topic: TopicId) -> &SnapshotTable {
+        &self.tables[topic.0 as usize]
     }
 
-    /// The place of a table.
-    pub fn place_of(&self, name: &str) -> Option<TopicId> {
-        self.tables.iter().position(|table| table.name == name).map(|place| TopicId(place as u32))
+    /// The topic of a table that may be read, by the name as SQL writes it.
+    pub fn topic_of(&self, name: &str) -> Option<TopicId> {
+        self.tables.iter().position(|table| table.sql_name == name).map(|place| TopicId(place as u32))
     }
 
     // What is to be read.

@@ -10,6 +10,7 @@ use crate::kafka::{Batch, Home, TopicId};
 use crate::lsn::Lsn;
 use crate::postgres::backfills::Progress;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::table::SnapshotTable;
 use crate::snapshot::windows::{Closed, WindowId, Windows};
 use crate::snapshot::work::{ReadingId, Work};
 use crate::snapshot::writers::Waiting;
@@ -230,7 +231,7 @@ impl OnDesk {
 pub(super) fn report(desk: &Desk, reading: ReadingId, work: &Work) -> Report {
     Report {
         reading,
-        table: desk.name_of(work.table()).to_owned(),
+        table: desk.table(work.table()).sql_name.clone(),
         progress: Progress {
             rows_written: work.rows(),
             bytes_read: work.blocks().map_or(0, |(done, _)| done * BLOCK_BYTES),
@@ -242,7 +243,7 @@ pub(super) fn report(desk: &Desk, reading: ReadingId, work: &Work) -> Report {
 
 /// What is to be stored of a reading.
 fn progress(desk: &Desk, reading: ReadingId, work: &Work) -> Change {
-    let table = desk.name_of(work.table()).to_owned();
+    let SnapshotTable { sql_name: table, oid, .. } = desk.table(work.table()).clone();
     match reading {
         ReadingId::Initial(_) if work.is_done() => Change::Snapshot { table, progress: SnapshotProgress::Done },
         ReadingId::Initial(_) => Change::Snapshot { table, progress: SnapshotProgress::Reading(work.reading()) },
@@ -251,7 +252,6 @@ fn progress(desk: &Desk, reading: ReadingId, work: &Work) -> Change {
                 true => BackfillState::Done { rows: work.rows() },
                 false => BackfillState::Reading(work.reading()),
             };
-            let oid = desk.tables.get(work.table().0 as usize).map_or(0, |table| table.oid);
             Change::Backfill { id, progress: Some(BackfillProgress { table, oid, state }) }
         }
     }

@@ -7,8 +7,20 @@ use crate::postgres::catalog::TableName;
 const TABLE: TopicId = TopicId(0);
 const INITIAL: ReadingId = ReadingId::Initial(TABLE);
 
+fn table() -> SnapshotTable {
+    SnapshotTable {
+        name: TableName::new("public", "t"),
+        sql_name: "public.t".into(),
+        oid: 1,
+        key: vec!["id".into()],
+        mapped_key: None,
+        exclude_columns: Vec::new(),
+        string_columns: Vec::new(),
+    }
+}
+
 fn desk(blocks: u32) -> Arc<Desk> {
-    let desk = Desk::new(vec![DeskTable { name: "public.t".into(), oid: 1 }], 1, 2 << 20, 10);
+    let desk = Desk::new(vec![table()], 1, 2 << 20, 10);
     desk.add(INITIAL, TABLE, None, Reading::default());
     let Claim::Survey(Survey { reading, .. }) = desk.claim() else { panic!("a survey comes first") };
     desk.surveyed(

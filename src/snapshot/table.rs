@@ -1,4 +1,4 @@
-//! What the readers know of a table before they look.
+//! What the readers know of a table before they look, and how its types are looked up.
 
 use crate::pgoutput::RelationMessage;
 use crate::postgres::catalog::TableName;
