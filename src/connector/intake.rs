@@ -66,6 +66,8 @@ pub struct Intake {
     handed: Lsn,
     /// Records in the batches that were handed over.
     handed_rows: usize,
+    /// Frames that were taken.
+    frames: usize,
     /// The last batch that was handed over ended within a transaction.
     pub(super) within: bool,
     /// How long nothing has come while the intake was reading.
@@ -102,6 +104,7 @@ impl Intake {
             awaited: Lsn::ZERO,
             handed_at: now,
             handed_rows: 0,
+            frames: 0,
             within: false,
             silence: Duration::ZERO,
             pace,
@@ -151,6 +154,7 @@ impl Intake {
     /// Takes every frame that is in the buffer.
     fn take_frames(&mut self, relations: &mut Relations) -> Result<(), Fault> {
         while let Some(frame) = self.stream.next_frame()? {
+            self.frames += 1;
             match frame {
                 Frame::XLogData { data, .. } => {
                     let message = pgoutput::decode(data)?;
@@ -304,9 +308,9 @@ impl Intake {
         };
         let came = self.stream.fill(wait)? != Fill::Nothing;
         if came {
-            let before = self.rows();
+            let (rows, frames) = (self.rows(), self.frames);
             self.take_frames(relations)?;
-            self.pace.came(self.rows() - before, Instant::now());
+            self.pace.came(self.frames - frames, self.rows() - rows, Instant::now());
             self.silence = Duration::ZERO;
         } else {
             self.silence += now.elapsed();

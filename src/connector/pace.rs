@@ -5,8 +5,9 @@
 //! that the price is shared by more rows; the linger grows with the rate and is bounded by `batch_max_latency`.
 //!
 //! Postgres writes each message with a system call of its own, and to be woken for each costs both sides more than the
-//! work itself. So while data keeps coming, the intake looks away for a moment after each gulp, and finds many messages
-//! at the next. Too long a look fills the socket's buffer and stalls the walsender; a Unix socket's is the smaller one.
+//! work itself. So while many messages come, the intake looks away for a moment after each gulp, and finds more of them at
+//! the next; the more come, the longer, up to what the connection bears
+//! ([`ReplicationStream::look_away`](crate::postgres::replication::ReplicationStream::look_away)).
 //!
 //! Pure: the clock is an argument.
 
@@ -18,35 +19,60 @@ const LINGER_FROM_RATE: f64 = 5_000.0;
 const LINGER_FULL_RATE: f64 = 40_000.0;
 /// The rate is an average over about this time.
 const RATE_WINDOW: Duration = Duration::from_millis(200);
+/// Below this rate the intake never looks away, in frames per second. A transaction of one row has three.
+const LOOK_AWAY_FROM_RATE: f64 = 10_000.0;
+/// From this rate on it looks away for as long as it may. A reader that is woken for each frame gets more than that, so
+/// one that is behind comes to look away.
+const LOOK_AWAY_FULL_RATE: f64 = 40_000.0;
 /// Data that came so recently means that more is coming.
 const BUSY: Duration = Duration::from_millis(1);
+
+/// How many come in a second: an average over about [`RATE_WINDOW`].
+#[derive(Debug)]
+struct Rate {
+    per_second: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn came(&mut self, count: usize, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        let weight = (-elapsed / RATE_WINDOW.as_secs_f64()).exp();
+        self.per_second = self.per_second * weight + count as f64 / RATE_WINDOW.as_secs_f64();
+        self.at = now;
+    }
+
+    /// Where the rate lies between two others: 0 at or below the first, 1 at or above the second.
+    fn share(&self, from: f64, to: f64) -> f64 {
+        ((self.per_second - from) / (to - from)).clamp(0.0, 1.0)
+    }
+}
 
 /// How fast rows come.
 #[derive(Debug)]
 pub struct Pace {
     max_linger: Duration,
-    look_away: Duration,
-    rate: f64,
-    rate_at: Instant,
+    max_look_away: Duration,
+    rows: Rate,
+    frames: Rate,
     /// When the first of the rows came that wait.
     waiting_since: Option<Instant>,
     last_data: Option<Instant>,
 }
 
 impl Pace {
-    /// The pace of an intake that begins now.
-    pub fn new(max_linger: Duration, look_away: Duration, now: Instant) -> Self {
-        Self { max_linger, look_away, rate: 0.0, rate_at: now, waiting_since: None, last_data: None }
+    /// The pace of an intake that begins now, on a connection that it may look away from for so long.
+    pub fn new(max_linger: Duration, max_look_away: Duration, now: Instant) -> Self {
+        let none = || Rate { per_second: 0.0, at: now };
+        Self { max_linger, max_look_away, rows: none(), frames: none(), waiting_since: None, last_data: None }
     }
 
-    /// Notes that data came, and how many rows it held.
-    pub fn came(&mut self, rows: usize, now: Instant) {
+    /// Notes that data came: so many frames, which became so many records.
+    pub fn came(&mut self, frames: usize, rows: usize, now: Instant) {
         self.last_data = Some(now);
+        self.frames.came(frames, now);
         if rows > 0 {
-            let elapsed = now.saturating_duration_since(self.rate_at).as_secs_f64();
-            let weight = (-elapsed / RATE_WINDOW.as_secs_f64()).exp();
-            self.rate = self.rate * weight + rows as f64 / RATE_WINDOW.as_secs_f64();
-            self.rate_at = now;
+            self.rows.came(rows, now);
             self.waiting_since.get_or_insert(now);
         }
     }
@@ -58,8 +84,7 @@ impl Pace {
 
     /// How long what waits is still to wait.
     pub fn wait(&self, now: Instant) -> Duration {
-        let share = (self.rate - LINGER_FROM_RATE) / (LINGER_FULL_RATE - LINGER_FROM_RATE);
-        let linger = self.max_linger.mul_f64(share.clamp(0.0, 1.0));
+        let linger = self.max_linger.mul_f64(self.rows.share(LINGER_FROM_RATE, LINGER_FULL_RATE));
         let waited = self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         linger.saturating_sub(waited)
     }
@@ -67,7 +92,10 @@ impl Pace {
     /// How long to look away from the socket.
     pub fn look_away(&self, now: Instant) -> Duration {
         let busy = self.last_data.is_some_and(|last| now.saturating_duration_since(last) < BUSY);
-        if busy { self.look_away } else { Duration::ZERO }
+        match busy {
+            true => self.max_look_away.mul_f64(self.frames.share(LOOK_AWAY_FROM_RATE, LOOK_AWAY_FULL_RATE)),
+            false => Duration::ZERO,
+        }
     }
 }
 
@@ -88,7 +116,7 @@ mod tests {
         let mut pace = pace(now);
         for _ in 0..2_000 {
             now += Duration::from_millis(1);
-            pace.came(1, now);
+            pace.came(3, 1, now);
             assert_eq!(pace.wait(now), Duration::ZERO);
             pace.handed_over();
         }
@@ -100,17 +128,17 @@ mod tests {
         let mut pace = pace(now);
         for _ in 0..200 {
             now += Duration::from_millis(5);
-            pace.came(500, now);
+            pace.came(1_500, 500, now);
             pace.handed_over();
         }
-        pace.came(1, now);
+        pace.came(3, 1, now);
         assert_eq!(pace.wait(now), LINGER);
         assert_eq!(pace.wait(now + LINGER / 4), LINGER - LINGER / 4);
         assert_eq!(pace.wait(now + LINGER), Duration::ZERO);
 
         pace.handed_over();
         now += Duration::from_secs(5);
-        pace.came(1, now);
+        pace.came(3, 1, now);
         assert_eq!(pace.wait(now), Duration::ZERO);
     }
 
@@ -118,19 +146,26 @@ mod tests {
     fn one_large_burst_is_not_a_high_rate_for_long() {
         let now = Instant::now();
         let mut pace = pace(now);
-        pace.came(5_000, now);
+        pace.came(15_000, 5_000, now);
         pace.handed_over();
         let later = now + Duration::from_secs(2);
-        pace.came(1, later);
+        pace.came(3, 1, later);
         assert_eq!(pace.wait(later), Duration::ZERO);
     }
 
     #[test]
-    fn the_intake_looks_away_only_while_data_keeps_coming() {
-        let now = Instant::now();
+    fn the_intake_looks_away_only_while_many_frames_keep_coming() {
+        let mut now = Instant::now();
         let mut pace = pace(now);
+        for _ in 0..1_000 {
+            now += Duration::from_millis(1);
+            pace.came(3, 1, now);
+        }
         assert_eq!(pace.look_away(now), Duration::ZERO);
-        pace.came(0, now);
+        for _ in 0..1_000 {
+            now += Duration::from_millis(1);
+            pace.came(100, 33, now);
+        }
         assert_eq!(pace.look_away(now), LOOK_AWAY);
         assert_eq!(pace.look_away(now + BUSY), Duration::ZERO);
     }

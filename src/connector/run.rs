@@ -1,9 +1,7 @@
 //! One run of a connector: from the start to the end of the stream.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio_postgres::config::Host;
+use std::time::Instant;
 
 use super::assembler::Assembler;
 use super::backfills::Backfills;
@@ -16,13 +14,6 @@ use super::start::{Goal, Setting, Started, start};
 use super::state::Phase;
 use super::telling::Telling;
 use crate::avro::{Encoders, Registry};
-use crate::config::Connector;
-
-/// Measured: with 0.5 ms Postgres decodes and sends more than twice as fast as to a reader that it wakes for each
-/// message; with 2 ms the socket's buffer fills, and it stalls.
-const LOOK_AWAY_TCP: Duration = Duration::from_micros(500);
-/// The same for a Unix socket, whose buffer is smaller.
-const LOOK_AWAY_UNIX: Duration = Duration::from_micros(300);
 
 /// Runs until the shutdown, or until something fails. Blocks.
 pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
@@ -46,16 +37,8 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
     let _telling = Telling::start(setting, &desk);
     let _backfills = (setting.goal == Goal::Stream).then(|| Backfills::start(setting, &desk));
     setting.state.enter(Phase::Streaming);
-    let pace = Pace::new(connector.batch_max_latency, look_away(connector), Instant::now());
+    let pace = Pace::new(connector.batch_max_latency, stream.look_away(), Instant::now());
     let _readers = Readers::start(connector, relations.topics(), encoders, Arc::clone(&desk))?;
     let intake = Intake::new(stream, acknowledger, assembler, sink, pace, setting, desk);
     intake.run(&mut relations)
-}
-
-/// How long to look away while data keeps coming: as long as the socket's buffer takes what comes meanwhile.
-fn look_away(connector: &Connector) -> Duration {
-    match connector.database.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {
-        true => LOOK_AWAY_UNIX,
-        false => LOOK_AWAY_TCP,
-    }
 }

@@ -4,7 +4,8 @@
 //! `WouldBlock` when there is nothing to do.
 //!
 //! TCP's receive buffer is left to the kernel, which lets it grow with the stream: a fixed SO_RCVBUF would switch that
-//! off, and is cut to `net.core.rmem_max`, which on most systems is far less than what the kernel allows itself.
+//! off, and is cut to `net.core.rmem_max`, which on most systems is far less than what the kernel allows itself. But where
+//! the server runs on this machine, it is made *small* ([`LOCAL_RECEIVE_BUFFER`]).
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -17,6 +18,21 @@ use rustix::net::sockopt;
 
 use super::endpoint::{Keepalives, Target};
 use super::tls::TlsSocket;
+
+/// SO_RCVBUF of a TCP connection within this machine, in bytes. The walsender writes each message by itself, and as long as
+/// the receiver's window is open, each of these writes goes through the whole network stack at once, at the walsender's
+/// cost. When the window is closed the kernel gathers them in the sender's buffer, for a fraction of that, and sends them
+/// on in large pieces when we read. So a small window and a reader that looks away make the walsender twice as fast. Across
+/// a network it would be a brake: there a window has to hold what is on its way.
+const LOCAL_RECEIVE_BUFFER: usize = 8 << 10;
+
+/// How long a reader may look away from a TCP connection within this machine: what the walsender writes meanwhile lies in
+/// its own buffer, of megabytes.
+const LOOK_AWAY_LOCAL: Duration = Duration::from_millis(2);
+/// The same across a network. Longer, and the receiver's window is filled, and what is on its way too little.
+const LOOK_AWAY_TCP: Duration = Duration::from_micros(500);
+/// The same for a Unix socket, whose buffer is the smallest.
+const LOOK_AWAY_UNIX: Duration = Duration::from_micros(300);
 
 /// The bytes to and from the server.
 #[derive(Debug)]
@@ -50,6 +66,9 @@ impl Socket {
                 // Status updates are small and must not wait for more to come.
                 socket.set_nodelay(true)?;
                 keep_alive(&socket, keepalives)?;
+                if is_local(&socket) {
+                    sockopt::set_socket_recv_buffer_size(&socket, LOCAL_RECEIVE_BUFFER)?;
+                }
                 socket.set_nonblocking(true)?;
                 Ok(Self::Tcp(socket))
             }
@@ -88,6 +107,16 @@ impl Socket {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(socket) => socket.server_certificate(),
         }
+    }
+
+    /// How long a reader may look away while much comes.
+    pub(super) fn look_away(&self) -> Duration {
+        let local = match self {
+            Self::Unix(_) => return LOOK_AWAY_UNIX,
+            Self::Tcp(socket) => is_local(socket),
+            Self::Tls(socket) => is_local(socket.tcp()),
+        };
+        if local { LOOK_AWAY_LOCAL } else { LOOK_AWAY_TCP }
     }
 
     /// Waits until the socket is readable or, if `for_writing`, writable, for at most `patience`.
@@ -146,6 +175,12 @@ fn connect_tcp(addresses: impl IntoIterator<Item = SocketAddr>, deadline: Instan
         }
     }
     Err(last)
+}
+
+/// Whether the other end is on this machine.
+fn is_local(socket: &TcpStream) -> bool {
+    let ends = (socket.peer_addr(), socket.local_addr());
+    matches!(ends, (Ok(peer), Ok(local)) if peer.ip() == local.ip())
 }
 
 fn keep_alive(socket: &TcpStream, keepalives: Keepalives) -> io::Result<()> {

@@ -117,13 +117,10 @@ impl ReplicationStream {
             }
             match self.socket.read(room) {
                 Ok(0) if total == 0 => return Err(self.closed()),
+                // Also after a short read: to have read opens the window, and what waits behind it comes at once.
                 Ok(count) => {
                     self.buffer.filled(count);
                     total += count;
-                    // A short read has emptied the socket: no need to be told so by another.
-                    if count < size {
-                        return Ok(Fill::Data(total));
-                    }
                 }
                 // Whatever it is, it comes again when there is nothing else to report.
                 Err(_) if total > 0 => return Ok(Fill::Data(total)),
@@ -162,6 +159,11 @@ impl ReplicationStream {
     /// Bytes that the receive buffer occupies: 256 KiB, or what the largest recent frame needed.
     pub fn buffer_capacity(&self) -> usize {
         self.buffer.capacity()
+    }
+
+    /// How long a reader may look away while much comes: until the buffers between it and the server are filled.
+    pub fn look_away(&self) -> Duration {
+        self.socket.look_away()
     }
 
     /// Looks away for a while, so that the server can write many messages without waking us for each.

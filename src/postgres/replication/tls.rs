@@ -131,6 +131,11 @@ impl TlsSocket {
         }
     }
 
+    /// The connection below.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.tcp.as_fd()
     }
