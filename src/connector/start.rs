@@ -230,13 +230,15 @@ impl Prepared {
             }
         }
         runtime.block_on(topics.ensure(&names, self.setting.new_topics))?;
-        for table in self.source.tables.iter().filter(|table| is_new(table)) {
-            if !reader::is_empty(&self.setting.kafka, &table.topic)? {
-                let connector = self.setting.connector.name.clone();
-                return Err(Fault::Kafka(TopicFault::NotEmpty { topic: table.topic.clone(), connector }.into()));
+        let new = self.source.tables.iter().filter(|table| is_new(table));
+        let new: Vec<&str> = new.map(|table| table.topic.as_str()).collect();
+        match reader::first_with_records(&self.setting.kafka, &new)? {
+            None => Ok(()),
+            Some(topic) => {
+                let (topic, connector) = (topic.to_owned(), self.setting.connector.name.clone());
+                Err(Fault::Kafka(TopicFault::NotEmpty { topic, connector }.into()))
             }
         }
-        Ok(())
     }
 
     /// Steps 3 and 4: who writes, and from where. Blocks.

@@ -68,6 +68,12 @@ impl KafkaFault {
         matches!(self.code(), Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition))
     }
 
+    /// Whether it may be that the topic was created a moment ago: not every broker knows it, or who leads it.
+    pub(super) fn is_new_topic(&self) -> bool {
+        let no_leader = matches!(self.code(), Some(Code::LeaderNotAvailable | Code::NotLeaderForPartition));
+        no_leader || self.is_missing_topic()
+    }
+
     /// What to do about it, for the codes that have an answer.
     pub fn remedy(&self) -> Option<String> {
         if let KafkaFault::Topic(fault) = self {

@@ -22,7 +22,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{Connection, Context};
 use super::error::KafkaFault;
-use super::reader::{self, POLL, STALL_TIMEOUT, bounds, partitions, raise};
+use super::reader::{self, POLL, STALL_TIMEOUT, TopicConsumer, bounds, partitions, raise};
 
 /// How much memory a window takes.
 const WINDOW_BYTES: usize = 8 << 20;
@@ -61,7 +61,7 @@ pub fn live(connection: &Connection, topic: &str, tell: impl FnMut(Found) -> boo
     Ok(())
 }
 
-fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<BaseConsumer<Context>, KafkaFault> {
+fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<TopicConsumer, KafkaFault> {
     let mut config = reader::config(connection, isolation);
     // A partition's beginning may move on while it is read; nothing may be left out for that.
     config.set("auto.offset.reset", "earliest");

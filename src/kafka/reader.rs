@@ -5,6 +5,8 @@
 //! until the first has reached what the second was, so that reading to the end afterwards misses nothing that was
 //! committed before.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -32,8 +34,9 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Waits until no transaction is open that began before the call. The topic may be new. Blocks.
 pub fn wait_until_settled(connection: &Connection, topic: &str) -> Result<(), KafkaFault> {
     let all = consumer(connection, topic, "read_uncommitted")?;
-    let partitions = partitions_of_new(&all, topic)?;
-    let high = partitions.iter().map(|partition| end(&all, topic, *partition)).collect::<Result<Vec<_>, _>>()?;
+    let partitions = of_new(|| partitions(&all, topic))?;
+    let high = partitions.iter().map(|partition| of_new(|| end(&all, topic, *partition)));
+    let high = high.collect::<Result<Vec<_>, _>>()?;
     let committed = consumer(connection, topic, "read_committed")?;
     let started = Instant::now();
     for (partition, high) in partitions.iter().zip(high) {
@@ -51,12 +54,39 @@ pub fn wait_until_settled(connection: &Connection, topic: &str) -> Result<(), Ka
     Ok(())
 }
 
-fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<BaseConsumer<Context>, KafkaFault> {
+/// A consumer whose end nobody waits for: librdkafka takes leave of the brokers in its own time, tenths of a second, and a
+/// start makes several.
+pub(super) struct TopicConsumer(Arc<BaseConsumer<Context>>);
+
+impl Deref for TopicConsumer {
+    type Target = BaseConsumer<Context>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for TopicConsumer {
+    fn drop(&mut self) {
+        let consumer = Arc::clone(&self.0);
+        let farewell = move || {
+            // Whoever drops it last waits for the brokers: that must be this thread.
+            while Arc::strong_count(&consumer) > 1 {
+                std::thread::yield_now();
+            }
+        };
+        // If there can't be another thread, it is the caller's that waits.
+        let _ = std::thread::Builder::new().name("kafka-farewell".to_owned()).spawn(farewell);
+    }
+}
+
+fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<TopicConsumer, KafkaFault> {
     make(config(connection, isolation), topic)
 }
 
-pub(super) fn make(config: ClientConfig, topic: &str) -> Result<BaseConsumer<Context>, KafkaFault> {
-    config.create_with_context(Context::default()).map_err(KafkaFault::call(format!("reading topic {topic:?}")))
+pub(super) fn make(config: ClientConfig, topic: &str) -> Result<TopicConsumer, KafkaFault> {
+    let consumer = config.create_with_context(Context::default());
+    consumer.map(Arc::new).map(TopicConsumer).map_err(KafkaFault::call(format!("reading topic {topic:?}")))
 }
 
 pub(super) fn config(connection: &Connection, isolation: &str) -> ClientConfig {
@@ -75,15 +105,15 @@ pub(super) fn config(connection: &Connection, isolation: &str) -> ClientConfig {
     ])
 }
 
-/// The same of a topic that may have been created a moment ago.
-fn partitions_of_new(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Vec<i32>, KafkaFault> {
+/// Asks again as long as it is only that the topic was created a moment ago.
+fn of_new<T>(mut ask: impl FnMut() -> Result<T, KafkaFault>) -> Result<T, KafkaFault> {
     let started = Instant::now();
     loop {
-        match partitions(consumer, topic) {
-            Err(fault) if fault.is_missing_topic() && started.elapsed() < NEW_TOPIC_TIMEOUT => {
+        match ask() {
+            Err(fault) if fault.is_new_topic() && started.elapsed() < NEW_TOPIC_TIMEOUT => {
                 std::thread::sleep(SETTLE_PAUSE);
             }
-            partitions => return partitions,
+            answer => return answer,
         }
     }
 }
@@ -116,7 +146,7 @@ pub(super) fn bounds(consumer: &BaseConsumer<Context>, topic: &str, partition: i
 
 /// A `read_committed` reader of one topic, all partitions, from the beginning.
 pub struct Reader {
-    consumer: BaseConsumer<Context>,
+    consumer: TopicConsumer,
     topic: String,
     /// Partitions whose end has not been seen yet.
     unfinished: Vec<i32>,
@@ -189,8 +219,31 @@ impl Reader {
     }
 }
 
-/// Whether a `read_committed` reader finds no record in the topic. Blocks.
-pub fn is_empty(connection: &Connection, topic: &str) -> Result<bool, KafkaFault> {
+/// The first of the topics in which a `read_committed` reader finds a record. Topics may be new. Blocks.
+pub fn first_with_records<'t>(connection: &Connection, topics: &[&'t str]) -> Result<Option<&'t str>, KafkaFault> {
+    let Some(first) = topics.first() else { return Ok(None) };
+    let all = consumer(connection, first, "read_uncommitted")?;
+    for topic in topics {
+        if !has_no_offsets(&all, topic)? && !is_empty(connection, topic)? {
+            return Ok(Some(topic));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether nobody has written to the topic, or all of it was deleted.
+fn has_no_offsets(all: &BaseConsumer<Context>, topic: &str) -> Result<bool, KafkaFault> {
+    for partition in of_new(|| partitions(all, topic))? {
+        let (start, end) = of_new(|| bounds(all, topic, partition))?;
+        if start < end {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Offsets may be taken by what was aborted, and by the marks that end transactions.
+fn is_empty(connection: &Connection, topic: &str) -> Result<bool, KafkaFault> {
     wait_until_settled(connection, topic)?;
     let mut empty = true;
     Reader::new(connection, topic)?.read_to_end(|_| {

@@ -87,7 +87,8 @@ impl Look<'_> {
 
     async fn emptiness(&mut self, subject: &str, topic: String) {
         let (connection, name) = (self.shared.kafka.clone(), topic.clone());
-        match look::blocking("reading a topic", move || reader::is_empty(&connection, &name)).await {
+        let is_empty = move || Ok(reader::first_with_records(&connection, &[&name])?.is_none());
+        match look::blocking("reading a topic", is_empty).await {
             Ok(true) => self.ok(subject, "compacted, and empty"),
             Ok(false) => {
                 let connector = self.connector.name.clone();
