@@ -224,9 +224,15 @@ fn same_topic(tables: &[Table]) -> Vec<TableFault> {
     faults
 }
 
-/// The shape that the table's next Relation message will announce, if nothing changes until then.
-pub async fn shape(control: &Control, table: &Table) -> Result<Result<Shape, ShapeError>, ControlError> {
-    let relation = relation_of(&table.facts, None);
+/// The shape that the table's next Relation message will announce, if nothing changes until then. A publication that isn't
+/// there yet will carry all columns but the generated ones.
+pub async fn shape(
+    control: &Control,
+    table: &Table,
+    publication: &str,
+) -> Result<Result<Shape, ShapeError>, ControlError> {
+    let published = control.published(publication, table.facts.oid).await?;
+    let relation = relation_of(&table.facts, published.columns.as_deref());
     let mut types = TypeMap::default();
     look_up_types(control, &relation, &mut types).await?;
     Ok(Shape::new(&relation, &table.facts, &types, &table.shape_options()))
