@@ -135,6 +135,11 @@ impl Encoder {
         &self.plan
     }
 
+    /// Whether it has written this key, to judge by the schema's id.
+    pub(super) fn wrote_key(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.key_header)
+    }
+
     /// Appends the key of a row: of a new one, or of what the WAL carries of an old one.
     #[inline]
     pub fn encode_key<'a, C>(&self, cells: C, out: &mut Vec<u8>) -> Result<(), EncodeError>

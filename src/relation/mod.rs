@@ -26,4 +26,6 @@ pub use error::{ShapeError, ShapeProblem};
 pub use from_catalog::relation_of;
 pub use names::qualified;
 pub use shape::{Column, Shape, ShapeOptions, Unrepresentable};
+#[cfg(test)]
+pub(crate) use types::built_in_types;
 pub use types::{ArrayKind, Kind, NumericLimits, PgType, TypeMap, needed_types};

@@ -186,6 +186,12 @@ const BUILT_IN: &[BuiltIn] = &[
     built_in(5069, "xid8", Kind::Text, Modifier::None),
 ];
 
+/// The built-in types by name, for their page in the docs.
+#[cfg(test)]
+pub(crate) fn built_in_types() -> impl Iterator<Item = (&'static str, Kind)> {
+    BUILT_IN.iter().map(|entry| (if entry.oid == 1042 { "character(n)" } else { entry.name }, entry.kind.clone()))
+}
+
 /// The one built-in type that has another delimiter than a comma: it stands within its values.
 const BOX: u32 = 603;
 

@@ -2,6 +2,7 @@
 
 mod collections;
 mod kinds;
+mod page;
 mod properties;
 mod rows;
 

@@ -114,7 +114,7 @@ pub fn decode(bytes: &[u8], schemas: &mut HashMap<u32, Schema>) -> Vec<(String, 
 }
 
 /// A schema from the registry, by HTTP alone.
-fn schema(id: u32) -> String {
+pub fn schema(id: u32) -> String {
     let url = format!("{}/schemas/ids/{id}", variable("TABLECAST_REGISTRY"));
     let output = std::process::Command::new("curl").args(["-sf", &url]).output().unwrap();
     let body: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -2,5 +2,6 @@
 
 mod cases;
 mod check;
+mod consumer;
 mod extremes;
 mod round_trip;

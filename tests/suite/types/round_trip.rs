@@ -146,36 +146,73 @@ fn judge<'c>(
     }
 }
 
-fn start(connector: &Connector, tables: usize) -> Daemon {
-    let daemon = connector.start_streaming();
-    daemon.wait_for_log_times("snapshot done", tables);
-    daemon
+/// Tables of all cases, each of whose rows is in its topic twice: by a snapshot, and then by the stream.
+pub struct Tables {
+    connector: Connector,
+    cases: &'static [Case],
+    /// Of each table of keys.
+    of_keys: Vec<Vec<&'static Case>>,
+    _daemon: Daemon,
 }
 
-fn round_trip(cases: &[Case]) {
-    let of_keys = cases.iter().filter(|case| case.in_key).collect::<Vec<_>>();
-    let of_keys = of_keys.chunks(COLUMNS_OF_A_KEY).collect::<Vec<_>>();
-    let mut sql = SETUP.to_owned() + &scalars("scalars", cases) + &arrays("arrays", cases);
-    for (at, cases) in of_keys.iter().enumerate() {
-        sql.push_str(&keys(&format!("keys_{at}"), cases));
+impl Tables {
+    pub fn streamed(cases: &'static [Case]) -> Self {
+        let of_keys = cases.iter().filter(|case| case.in_key).collect::<Vec<_>>();
+        let of_keys = of_keys.chunks(COLUMNS_OF_A_KEY).map(<[_]>::to_vec).collect::<Vec<_>>();
+        let mut sql = SETUP.to_owned() + &scalars("scalars", cases) + &arrays("arrays", cases);
+        for (at, cases) in of_keys.iter().enumerate() {
+            sql.push_str(&keys(&format!("keys_{at}"), cases));
+        }
+        let connector = Connector::of(&sql);
+        connector.database.execute(&unusual_settings(&connector.database.name));
+        let daemon = connector.start_streaming();
+        daemon.wait_for_log_times("snapshot done", 2 + of_keys.len());
+        connector.database.execute("UPDATE scalars SET id = id; UPDATE arrays SET id = id");
+        for at in 0..of_keys.len() {
+            connector.database.execute(&format!("UPDATE keys_{at} SET n = n"));
+        }
+        Self { connector, cases, of_keys, _daemon: daemon }
     }
-    let connector = Connector::of(&sql);
-    let database = &connector.database;
-    database.execute(&unusual_settings(&database.name));
-    let _daemon = start(&connector, 2 + of_keys.len());
 
-    database.execute("UPDATE scalars SET id = id; UPDATE arrays SET id = id");
-    for at in 0..of_keys.len() {
-        database.execute(&format!("UPDATE keys_{at} SET n = n"));
+    /// The topics, once they have all of their records, and how many those are: the scalars', the arrays', the keys'.
+    pub fn topics(&self) -> Vec<(String, u64)> {
+        let of_keys = self.of_keys.iter().enumerate().map(|(at, cases)| (format!("keys_{at}"), rows_of_keys(cases)));
+        let tables = [("scalars".to_owned(), rows_of(self.cases) + 1), ("arrays".to_owned(), 4)];
+        let topic = |(table, rows): (String, usize)| {
+            let topic = self.connector.topic(&table);
+            wait_for_records(&topic, 2 * rows);
+            (topic, 2 * rows as u64)
+        };
+        tables.into_iter().chain(of_keys).map(topic).collect()
     }
+}
+
+/// The schema that a record was written with is the one that `tablecast schema` shows.
+fn same_as_the_command_shows(connector: &Connector, table: &str, record: &Raw) {
+    let output = connector.command().args(["schema", connector.name(), table, "--json"]).output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let id = u32::from_be_bytes(record.value.as_ref().unwrap()[1..5].try_into().unwrap());
+    let written: serde_json::Value = serde_json::from_str(&topic::schema(id)).unwrap();
+    assert_eq!(shown["value"]["schema"], written);
+}
+
+fn rows_of_keys(cases: &[&'static Case]) -> usize {
+    rows_of(cases.iter().copied())
+}
+
+fn round_trip(cases: &'static [Case]) {
+    let tables = Tables::streamed(cases);
+    let Tables { connector, of_keys, .. } = &tables;
+    let database = &connector.database;
     database.execute(SESSION);
     let all = cases.iter().collect::<Vec<_>>();
     let records = twice_the_same(&connector.topic("scalars"), rows_of(cases) + 1);
     judge(database, "scalars", &all, &records, false, holds);
+    same_as_the_command_shows(connector, "scalars", &records[0]);
     let records = twice_the_same(&connector.topic("arrays"), 4);
     judge(database, "arrays", &all, &records, false, holds_array);
     for (at, cases) in of_keys.iter().enumerate() {
-        let (table, rows) = (format!("keys_{at}"), rows_of(cases.iter().copied()));
+        let (table, rows) = (format!("keys_{at}"), rows_of_keys(cases));
         let records = twice_the_same(&connector.topic(&table), rows);
         judge(database, &table, cases, &records, true, holds);
         judge(database, &table, cases, &records, false, holds);
