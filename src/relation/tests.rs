@@ -188,6 +188,22 @@ fn an_unchanged_relation_message_makes_no_new_version() {
 }
 
 #[test]
+fn a_generated_column_of_the_key_that_is_not_published_is_refused() {
+    for identity in [ReplicaIdentity::Default, ReplicaIdentity::Full] {
+        let relation = message(identity, &[("id", 20, -1, true), ("total", 1700, 786_438, false)]);
+        let mut facts = facts(&relation, &["id", "twice"], &[]);
+        let twice = ColumnFacts { name: "twice".to_owned(), type_oid: 20, typmod: -1, generated: true };
+        facts.columns.push(twice);
+        let problem = shape(&relation, &facts, ShapeOptions::default()).unwrap_err().to_string();
+        assert!(problem.contains("the column \"twice\" of its key is generated"), "{problem}");
+    }
+    let published = message(ReplicaIdentity::Default, &[("id", 20, -1, true), ("twice", 20, -1, true)]);
+    let mut facts = facts(&published, &["id", "twice"], &[]);
+    facts.columns[1].generated = true;
+    assert_eq!(shape(&published, &facts, ShapeOptions::default()).unwrap().key, [0, 1]);
+}
+
+#[test]
 fn a_domain_is_its_base_type_with_the_typmod_it_was_declared_with() {
     let types = TypeMap::from([
         type_facts(20_001, 'd', Some((1700, 786_438)), None),

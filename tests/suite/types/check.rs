@@ -57,7 +57,7 @@ fn expression(value: &Value, scale: usize) -> String {
         }
         Value::Date(days) => format!("'1970-01-01'::date + {days}"),
         Value::TimeMicros(86_400_000_000) => "'24:00:00'".to_owned(),
-        Value::TimeMicros(micros) => format!("'00:00'::time + '{micros} microseconds'::interval"),
+        Value::TimeMicros(micros) => format!("'00:00'::time + {}", since(*micros)),
         Value::LocalTimestampMicros(micros) => format!("'1970-01-01'::timestamp + {}", since(*micros)),
         Value::TimestampMicros(micros) => format!("'1970-01-01 00:00+00'::timestamptz + {}", since(*micros)),
         Value::Map(entries) => {
@@ -70,10 +70,12 @@ fn expression(value: &Value, scale: usize) -> String {
     }
 }
 
-/// Days and microseconds, for an interval's microseconds alone don't reach so far.
+/// In several units, for no one of them reaches so far.
 fn since(micros: i64) -> String {
     const DAY: i64 = 86_400_000_000;
-    format!("'{} days {} microseconds'::interval", micros.div_euclid(DAY), micros.rem_euclid(DAY))
+    const SECOND: i64 = 1_000_000;
+    let (days, of_day) = (micros.div_euclid(DAY), micros.rem_euclid(DAY));
+    format!("'{days} days {} seconds {} microseconds'::interval", of_day / SECOND, of_day % SECOND)
 }
 
 fn text_or_null(value: &Value) -> String {

@@ -90,6 +90,20 @@ fn unrepresentable_values_become_null_where_that_is_asked_for_and_are_counted_an
 }
 
 #[test]
+fn an_array_may_be_the_key() {
+    let connector =
+        Connector::of("CREATE TABLE t (id text[] PRIMARY KEY, v int); INSERT INTO t VALUES ('{a,NULL}', 1)");
+    let daemon = connector.start_streaming();
+    daemon.wait_for_log("snapshot done");
+    connector.database.execute("UPDATE t SET v = 2; UPDATE t SET id = '{}'; DELETE FROM t");
+    let records = connector.records("t", 5);
+    let first = &records[0].key;
+    assert!(format!("{first:?}").contains(r#"Array([Union(1, String("a")), Union(0, Null)])"#), "{first:?}");
+    assert!(records[1].key == *first && records[2].key == *first && records[2].value.is_none());
+    assert!(format!("{:?}", records[3].key).contains("Array([])") && records[4].key == records[3].key);
+}
+
+#[test]
 fn labels_of_an_enum_may_be_added_and_renamed_amid_the_stream() {
     let connector = Connector::of("CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE t (id mood PRIMARY KEY, a mood[])");
     let _daemon = connector.start_streaming();

@@ -159,11 +159,15 @@ impl Tables {
     pub fn streamed(cases: &'static [Case]) -> Self {
         let of_keys = cases.iter().filter(|case| case.in_key).collect::<Vec<_>>();
         let of_keys = of_keys.chunks(COLUMNS_OF_A_KEY).map(<[_]>::to_vec).collect::<Vec<_>>();
-        let mut sql = SETUP.to_owned() + &scalars("scalars", cases) + &arrays("arrays", cases);
+        let database = Database::create();
+        database.execute(SETUP);
+        // A label that was added can only be used in a later transaction.
+        let mut sql = scalars("scalars", cases) + &arrays("arrays", cases);
         for (at, cases) in of_keys.iter().enumerate() {
             sql.push_str(&keys(&format!("keys_{at}"), cases));
         }
-        let connector = Connector::of(&sql);
+        database.execute(&sql);
+        let connector = Connector::on(database, "", "[connectors.NAME.tables.\"public.*\"]");
         connector.database.execute(&unusual_settings(&connector.database.name));
         let daemon = connector.start_streaming();
         daemon.wait_for_log_times("snapshot done", 2 + of_keys.len());
