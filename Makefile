@@ -1,4 +1,4 @@
-.PHONY: help demo build test fault lint fmt docs deny fuzz bench bench-quick services-up services-down services-status compose-up compose-down
+.PHONY: help demo build test test-matrix fault lint fmt docs deny fuzz bench bench-quick services-up services-down services-status compose-up compose-down
 help: ## shows this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 demo: ## a shop's tables become topics, before your eyes (real Postgres, Kafka and registry)
@@ -7,6 +7,8 @@ build: ## the release binary: target/release/tablecast
 	cargo build --release --locked
 test: ## formatting, lints, docs, then all tests against real services
 	@dev/test
+test-matrix: ## the suite's core with each Postgres from 14 to 18
+	@dev/test matrix
 fault: ## kills the daemon 100 times under load, with services of its own
 	TABLECAST_FAULT_KILLS=100 cargo test --locked --test fault
 lint: ## formatting, clippy and docs, warnings are errors

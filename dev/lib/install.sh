@@ -113,3 +113,26 @@ install_service() {
         registry) unpack_once "$CACHE/registry-$REGISTRY_VERSION" fetch_registry ;;
     esac
 }
+
+# The consumer of the ecosystem that the tests read topics with.
+CONSUMER_VERSION=2.16.1 # of confluent-kafka
+
+# install_consumer: a Python of its own. Such an environment can't be moved once it is made, so it is whole when its
+# last file is there.
+install_consumer() {
+    need python3 python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || MISSING+=(python3-venv)
+    install_missing "the consumer"
+    with_lock "$CACHE/consumer-$CONSUMER_VERSION.lock" make_consumer
+}
+
+make_consumer() {
+    local folder=$CACHE/consumer-$CONSUMER_VERSION
+    [[ -e $folder/whole ]] && return
+    rm -rf "$folder"
+    echo "preparing $(basename "$folder") …" >&2
+    { python3 -m venv "$folder" &&
+        "$folder/bin/pip" install --quiet --disable-pip-version-check "confluent-kafka[avro]==$CONSUMER_VERSION" &&
+        touch "$folder/whole"; } >"$folder.log" 2>&1 ||
+        fail "could not prepare $(basename "$folder"): see $folder.log"
+}

@@ -1,5 +1,5 @@
 //! A run's encoders: each shape is compiled and registered once, whoever asks for it, the stream or the reading of a
-//! table. Two that ask at the same moment both register it, which gives the same ids.
+//! table. Two that ask at the same moment both register it, which gives the same ids; then the first one's is taken.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -63,15 +63,28 @@ impl Encoders {
         let key = self.register(format!("{topic}-key"), plan.key_schema().to_owned()).await?;
         let value = self.register(format!("{topic}-value"), plan.value_schema().to_owned()).await?;
         let encoder = plan.with_ids(key, value);
-        let (connector, table) = (&self.connector, shape.sql_name());
-        tracing::info!(connector, table, topic, key_schema = key, value_schema = value, "table's shape is registered");
         let mut shapes = self.shapes();
         let shapes = shapes.entry(shape.oid).or_default();
+        if let Some((_, first)) = shapes.iter().find(|(same, _)| same == shape) {
+            return Ok(first.clone());
+        }
+        let (connector, table) = (&self.connector, shape.sql_name());
+        tracing::info!(connector, table, topic, key_schema = key, value_schema = value, "table's shape is registered");
         if shapes.len() == SHAPES_A_TABLE {
             shapes.remove(0);
         }
         shapes.push((shape.clone(), encoder.clone()));
         Ok(encoder)
+    }
+
+    /// A key that one of them has written, in words; `None` if it wasn't one of them.
+    pub fn show_key(&self, key: &[u8]) -> Option<String> {
+        let encoder = self
+            .shapes()
+            .values()
+            .flatten()
+            .find_map(|(_, encoder)| encoder.wrote_key(key).then(|| encoder.clone()))?;
+        encoder.show_written_key(key)
     }
 
     fn known(&self, shape: &Shape) -> Option<Encoder> {

@@ -40,6 +40,20 @@ pub enum EncodeError {
         /// What is wrong with the value.
         reason: TextError,
     },
+    /// A value that the column's Avro type can't hold, in a column that could be null instead.
+    #[error(
+        "column {column:?} of type {pg_type}: its Avro type can't hold {what}; remedy: in the table's mapping, \
+         columns = {{ {column:?} = \"string\" }} to have it as Postgres's text, or unrepresentable = \"null\" to have null \
+         in its place, or exclude_columns = [{column:?}]"
+    )]
+    Unrepresentable {
+        /// The column's name in the table.
+        column: String,
+        /// Its type, as SQL writes it.
+        pg_type: String,
+        /// What the value is.
+        what: &'static str,
+    },
     /// A column of the key is null.
     #[error(
         "column {column:?} of type {pg_type} is part of the key, and null; remedy: ALTER TABLE … ALTER COLUMN … SET \

@@ -22,6 +22,7 @@ mod encoders;
 mod error;
 mod fill;
 mod name;
+mod nulls;
 mod plan;
 mod registry;
 mod schema;

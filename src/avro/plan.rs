@@ -4,11 +4,15 @@
 //! another, the walk starts over at each step back, which allocates nothing and is rare. What a record starts with,
 //! Confluent's header, comes from the ids that the registry gave the two schemas.
 
+use std::sync::Arc;
+
 use super::error::{EncodeError, PlanError};
+use super::nulls::Nulls;
 use super::schema::Schemas;
+use super::text::TextError;
 use super::types::{Codec, avro_type};
 use crate::pgoutput::Cell;
-use crate::relation::Shape;
+use crate::relation::{Shape, Unrepresentable};
 
 /// A magic byte, 0, and the id of the schema, big-endian.
 const HEADER: usize = 5;
@@ -29,10 +33,12 @@ pub struct Plan {
     key: Vec<KeyStep>,
     /// Name and type of each column, for errors; beside the columns, for the walk has no use for them.
     labels: Vec<Label>,
+    /// Where a value that its Avro type can't hold becomes null, tells of it. Shared by all copies.
+    nulls: Option<Arc<Nulls>>,
 }
 
 /// What to do with the cell of a column.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Step {
     /// Not captured.
     Skip,
@@ -43,7 +49,7 @@ enum Step {
 }
 
 /// A column of the key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct KeyStep {
     /// Its place in the table.
     index: usize,
@@ -65,20 +71,24 @@ impl Plan {
             apache_avro::Schema::parse_str(schema)
                 .map_err(|source| PlanError::Invalid { record, source: Box::new(source) })?;
         }
-        let columns = shape.columns.iter().map(|column| match avro_type(column.pg_type.kind).codec {
+        let nulls = match shape.unrepresentable {
+            Unrepresentable::Error => None,
+            Unrepresentable::Null => Some(Arc::new(Nulls::new(connector, shape))),
+        };
+        let columns = shape.columns.iter().map(|column| match avro_type(&column.pg_type.kind).codec {
             _ if !column.captured => Step::Skip,
             codec if column.in_key => Step::Plain(codec),
             codec => Step::Nullable(codec),
         });
         let key = shape.key.iter().filter_map(|&index| {
-            let codec = avro_type(shape.columns.get(index)?.pg_type.kind).codec;
+            let codec = avro_type(&shape.columns.get(index)?.pg_type.kind).codec;
             Some(KeyStep { index, codec })
         });
         let labels = shape
             .columns
             .iter()
             .map(|column| Label { column: column.name.clone(), pg_type: column.pg_type.name.clone() });
-        Ok(Plan { schemas, columns: columns.collect(), key: key.collect(), labels: labels.collect() })
+        Ok(Plan { schemas, columns: columns.collect(), key: key.collect(), labels: labels.collect(), nulls })
     }
 
     /// The schema of the keys, as JSON.
@@ -125,6 +135,11 @@ impl Encoder {
         &self.plan
     }
 
+    /// Whether it has written this key, to judge by the schema's id.
+    pub(super) fn wrote_key(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.key_header)
+    }
+
     /// Appends the key of a row: of a new one, or of what the WAL carries of an old one.
     #[inline]
     pub fn encode_key<'a, C>(&self, cells: C, out: &mut Vec<u8>) -> Result<(), EncodeError>
@@ -158,7 +173,8 @@ impl Plan {
             let Some(cell) = cells.next() else {
                 return Err(self.column_count(index));
             };
-            let (codec, text) = match (*step, cell) {
+            let start = out.len();
+            let (codec, text) = match (step, cell) {
                 (Step::Skip, _) => continue,
                 (Step::Nullable(_), Cell::Null) => {
                     out.push(NULL_BRANCH);
@@ -171,7 +187,9 @@ impl Plan {
                 (Step::Plain(codec), Cell::Text(text)) => (codec, text),
                 _ => return Err(self.no_text(index, cell)),
             };
-            codec.encode(text, out).map_err(|reason| self.value_error(index, reason))?;
+            if let Err(reason) = codec.encode(text, out) {
+                self.null_instead(index, start, reason, out)?;
+            }
         }
         self.expect_end(self.columns.len(), cells)
     }
@@ -218,10 +236,35 @@ impl Plan {
         label.map(|label| (label.column.clone(), label.pg_type.clone())).unwrap_or_default()
     }
 
+    /// The column `index`, whose record starts at `start`, failed: makes it null if that is what was asked for.
     #[cold]
-    fn value_error(&self, index: usize, reason: super::TextError) -> EncodeError {
+    fn null_instead(
+        &self,
+        index: usize,
+        start: usize,
+        reason: TextError,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        match (&self.nulls, self.columns.get(index), reason) {
+            (Some(nulls), Some(Step::Nullable(_)), TextError::Unrepresentable(what)) => {
+                out.truncate(start);
+                out.push(NULL_BRANCH);
+                nulls.tell(index, what);
+                Ok(())
+            }
+            _ => Err(self.value_error(index, reason)),
+        }
+    }
+
+    #[cold]
+    fn value_error(&self, index: usize, reason: TextError) -> EncodeError {
         let (column, pg_type) = self.label(index);
-        EncodeError::Value { column, pg_type, reason }
+        match (reason, self.columns.get(index)) {
+            (TextError::Unrepresentable(what), Some(Step::Nullable(_))) => {
+                EncodeError::Unrepresentable { column, pg_type, what }
+            }
+            _ => EncodeError::Value { column, pg_type, reason },
+        }
     }
 
     /// A cell that has no text, where one is needed.

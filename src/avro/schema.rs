@@ -70,12 +70,12 @@ fn record(name: &'static str, namespace: &str, fields: Vec<Field<'_>>) -> Result
 }
 
 fn field<'a>(column: &'a Column, name: &'a str) -> Field<'a> {
-    let schema = avro_type(column.pg_type.kind).schema;
+    let schema = avro_type(&column.pg_type.kind).schema;
     Field {
         name,
         schema: match column.in_key {
             true => FieldSchema::Plain(schema),
-            false => FieldSchema::Nullable([TypeSchema::Plain("null"), schema]),
+            false => FieldSchema::Nullable(schema.or_null()),
         },
         default: (!column.in_key).then_some(()),
         postgres_name: (column.name != name).then_some(&column.name),

@@ -1,6 +1,7 @@
 //! A row's key in words, for messages.
 
 use super::plan::Encoder;
+use super::read::{WriterSchema, schema_id};
 use crate::pgoutput::Cell;
 
 /// At most so many characters of a value are shown.
@@ -15,6 +16,14 @@ impl Encoder {
             _ => format!("{column} = ?"),
         });
         format!("({})", shown.collect::<Vec<_>>().join(", "))
+    }
+
+    /// A key that it has written, as JSON: `{"id":7}`.
+    pub(super) fn show_written_key(&self, key: &[u8]) -> Option<String> {
+        let schema = WriterSchema::parse(self.plan().key_schema()).ok()?;
+        let (_, datum) = schema_id(key)?;
+        let json = serde_json::to_string(&schema.read(datum).ok()?).ok()?;
+        Some(show_text(json.as_bytes()))
     }
 }
 

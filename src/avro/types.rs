@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::text::{self, TextError};
-use crate::relation::{Kind, NumericLimits};
+use super::text::{self, Quoted, TextError};
+use crate::relation::{ArrayKind, Kind, NumericLimits};
 
 /// What a kind of column is in Avro: a row of the table of types.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct AvroType {
     /// Its schema.
     pub schema: TypeSchema,
@@ -15,7 +15,7 @@ pub(super) struct AvroType {
 }
 
 /// An Avro type, as it stands in a schema.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(super) enum TypeSchema {
     Plain(&'static str),
@@ -33,17 +33,37 @@ pub(super) enum TypeSchema {
         precision: u16,
         scale: u16,
     },
+    Array {
+        #[serde(rename = "type")]
+        collection: &'static str,
+        items: Box<[TypeSchema; 2]>,
+    },
+    Map {
+        #[serde(rename = "type")]
+        collection: &'static str,
+        values: Box<[TypeSchema; 2]>,
+    },
+}
+
+impl TypeSchema {
+    /// `["null", T]`
+    pub fn or_null(self) -> [TypeSchema; 2] {
+        [TypeSchema::Plain("null"), self]
+    }
 }
 
 /// How a text gets into Avro's binary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Codec {
     Boolean,
     Int,
     Long,
     Float,
     Double,
-    Decimal { precision: u16, scale: u16 },
+    Decimal {
+        precision: u16,
+        scale: u16,
+    },
     String,
     Uuid,
     Bytes,
@@ -51,17 +71,27 @@ pub(super) enum Codec {
     TimeOfDay,
     LocalTimestamp,
     Timestamp,
+    Hstore,
+    /// In a box, so that the others stay small.
+    Array(Box<ArrayCodec>),
+}
+
+/// How an array's text gets into Avro's binary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ArrayCodec {
+    element: Codec,
+    delimiter: u8,
 }
 
 /// The table of types.
-pub(super) fn avro_type(kind: Kind) -> AvroType {
+pub(super) fn avro_type(kind: &Kind) -> AvroType {
     match kind {
         Kind::Bool => plain("boolean", Codec::Boolean),
         Kind::Int2 | Kind::Int4 => plain("int", Codec::Int),
         Kind::Int8 | Kind::Oid => plain("long", Codec::Long),
         Kind::Float4 => plain("float", Codec::Float),
         Kind::Float8 => plain("double", Codec::Double),
-        Kind::Numeric(limits) => numeric(limits),
+        Kind::Numeric(limits) => numeric(*limits),
         Kind::Bytea => plain("bytes", Codec::Bytes),
         Kind::Uuid => logical("string", "uuid", Codec::Uuid),
         Kind::Date => logical("int", "date", Codec::Date),
@@ -70,7 +100,21 @@ pub(super) fn avro_type(kind: Kind) -> AvroType {
         Kind::TimestampTz => logical("long", "timestamp-micros", Codec::Timestamp),
         // Postgres's text of these two is ISO 8601, for `intervalstyle=iso_8601`.
         Kind::TimeTz | Kind::Interval => plain("string", Codec::String),
+        Kind::Hstore => AvroType {
+            schema: TypeSchema::Map { collection: "map", values: Box::new(TypeSchema::Plain("string").or_null()) },
+            codec: Codec::Hstore,
+        },
+        Kind::Array(array) => array_of(array),
         Kind::Text => plain("string", Codec::String),
+    }
+}
+
+/// Any element of an array can be null, whatever the column is declared as.
+fn array_of(array: &ArrayKind) -> AvroType {
+    let element = avro_type(&array.element);
+    AvroType {
+        schema: TypeSchema::Array { collection: "array", items: Box::new(element.schema.or_null()) },
+        codec: Codec::Array(Box::new(ArrayCodec { element: element.codec, delimiter: array.delimiter })),
     }
 }
 
@@ -100,14 +144,14 @@ fn numeric(limits: Option<NumericLimits>) -> AvroType {
 impl Codec {
     /// Appends the Avro binary of a value.
     #[inline]
-    pub fn encode(self, text: &[u8], out: &mut Vec<u8>) -> Result<(), TextError> {
+    pub fn encode(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), TextError> {
         match self {
             Codec::Boolean => text::boolean(text, out),
             Codec::Int => text::int(text, out),
             Codec::Long => text::long(text, out),
             Codec::Float => text::float(text, out),
             Codec::Double => text::double(text, out),
-            Codec::Decimal { precision, scale } => text::decimal(text, precision, scale, out),
+            Codec::Decimal { precision, scale } => text::decimal(text, *precision, *scale, out),
             Codec::String => {
                 text::string(text, out);
                 Ok(())
@@ -118,6 +162,26 @@ impl Codec {
             Codec::TimeOfDay => text::time_of_day(text, out),
             Codec::LocalTimestamp => text::local_timestamp(text, out),
             Codec::Timestamp => text::timestamp(text, out),
+            Codec::Hstore => text::hstore(text, out),
+            Codec::Array(array) => array.encode(text, out),
+        }
+    }
+}
+
+impl ArrayCodec {
+    /// Apart from [`Codec::encode`], which it would call for each element within.
+    #[inline(never)]
+    fn encode(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), TextError> {
+        text::array(text, self.delimiter, out, |element, out| self.encode_element(element, out))
+    }
+
+    fn encode_element(&self, element: Quoted<'_>, out: &mut Vec<u8>) -> Result<(), TextError> {
+        match &self.element {
+            Codec::String => {
+                element.string(out);
+                Ok(())
+            }
+            codec => element.read(|text| codec.encode(text, out)),
         }
     }
 }

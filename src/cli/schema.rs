@@ -64,8 +64,9 @@ async fn look(connector: &Connector, wanted: &[TablePattern]) -> Result<Vec<Sche
         source::find(&control, connector).await.map_err(|error| Failure::of_connector(error, &connector.name))?;
     let mut all = Vec::new();
     for table in look::wanted(connector, &source, wanted)? {
-        let shape =
-            source::shape(&control, table).await.map_err(|error| Failure::of_connector(error, &connector.name))?;
+        let shape = source::shape(&control, table, &connector.publication)
+            .await
+            .map_err(|error| Failure::of_connector(error, &connector.name))?;
         let shape = shape.map_err(|error| Failure::of_connector(error, &connector.name))?;
         let plan = Plan::compile(&shape, &connector.name)
             .map_err(EncoderError::from)

@@ -9,10 +9,13 @@ use super::names::{MAX_NAME_BYTES, table_pattern};
 use super::topic::{collision_key, objection};
 use super::units;
 use super::written::{CONNECTOR, Entry, Place, Reader, Section, TABLE, Text, list, nearest};
+use crate::relation::Unrepresentable;
 
 const DELIVERIES: &[(&str, Delivery)] =
     &[("exactly-once", Delivery::ExactlyOnce), ("at-least-once", Delivery::AtLeastOnce)];
 const SNAPSHOTS: &[(&str, SnapshotMode)] = &[("initial", SnapshotMode::Initial), ("never", SnapshotMode::Never)];
+const UNREPRESENTABLE: &[(&str, Unrepresentable)] =
+    &[("error", Unrepresentable::Error), ("null", Unrepresentable::Null)];
 
 /// Large enough that the cost of a commit does not show, small enough to be held in memory a few times over.
 const BATCH_MAX_BYTES: usize = 4 << 20;
@@ -71,6 +74,7 @@ fn connector(reader: &mut Reader<'_>, entry: &Entry<'_>) -> Option<Placed> {
     let publication = publication(reader, &section, &standard);
     let delivery = choice(reader, &section, "delivery", DELIVERIES).unwrap_or(Delivery::ExactlyOnce);
     let snapshot = choice(reader, &section, "snapshot", SNAPSHOTS).unwrap_or(SnapshotMode::Initial);
+    let unrepresentable = choice(reader, &section, "unrepresentable", UNREPRESENTABLE).unwrap_or_default();
     let snapshot_readers = section.integer(reader, "snapshot_readers", 1..SNAPSHOT_READERS_MAX + 1);
     let topic = template(reader, &section).unwrap_or_else(TopicTemplate::standard);
     let batch_max_bytes = size(reader, &section, "batch_max_bytes", BATCH_MAX_BYTES, BATCH_MAX_BYTES_BOUNDS);
@@ -91,6 +95,7 @@ fn connector(reader: &mut Reader<'_>, entry: &Entry<'_>) -> Option<Placed> {
         snapshot_readers: snapshot_readers
             .map_or(SNAPSHOT_READERS, |readers| usize::try_from(readers).unwrap_or(SNAPSHOT_READERS)),
         snapshot_chunk_bytes,
+        unrepresentable,
         topic,
         tables,
         batch_max_bytes,
@@ -247,6 +252,7 @@ fn table(reader: &mut Reader<'_>, entry: &Entry<'_>) -> Option<TableMapping> {
     let exclude_columns = columns(reader, &section, "exclude_columns").unwrap_or_default();
     let string_columns = string_columns(reader, &section, &exclude_columns);
     let snapshot = choice(reader, &section, "snapshot", SNAPSHOTS);
+    let unrepresentable = choice(reader, &section, "unrepresentable", UNREPRESENTABLE);
     if key.as_ref().is_some_and(Vec::is_empty) {
         let remedy = "name its columns, or leave it out for the primary key";
         reader.reject(&section.place_of("key"), "is empty: every row would have the same key", remedy);
@@ -256,7 +262,7 @@ fn table(reader: &mut Reader<'_>, entry: &Entry<'_>) -> Option<TableMapping> {
         reader.reject(&section.place_of("key"), problem, "take it out of `key` or of `exclude_columns`");
     }
     let pattern = pattern?;
-    Some(TableMapping { pattern, topic, key, exclude_columns, string_columns, snapshot })
+    Some(TableMapping { pattern, topic, key, exclude_columns, string_columns, snapshot, unrepresentable })
 }
 
 /// A list of columns, each of which is there once.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::names::{quoted, table_pattern};
 use super::written::{list, nearest};
 use crate::postgres::tls::TlsMode;
+use crate::relation::Unrepresentable;
 
 /// All that the configuration file says.
 #[derive(Clone, Debug)]
@@ -74,6 +75,8 @@ pub struct Connector {
     pub delivery: Delivery,
     /// Whether a new topic starts with the table's rows, unless the table's mapping says otherwise.
     pub snapshot: SnapshotMode,
+    /// What becomes of a value that its Avro type can't hold, unless the table's mapping says otherwise.
+    pub unrepresentable: Unrepresentable,
     /// Topic of the tables whose mapping names none.
     pub topic: TopicTemplate,
     /// In the order of the file; an exact name wins over a pattern.
@@ -123,6 +126,8 @@ pub struct TableMapping {
     pub string_columns: Vec<String>,
     /// `None`: the connector's.
     pub snapshot: Option<SnapshotMode>,
+    /// `None`: the connector's.
+    pub unrepresentable: Option<Unrepresentable>,
 }
 
 /// Which tables an entry is for.

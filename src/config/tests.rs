@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::postgres::tls::TlsMode;
+use crate::relation::Unrepresentable;
 
 /// Seven lines, to which the tests append.
 const BASE: &str = "\
@@ -205,17 +206,18 @@ fn references_that_lead_nowhere_name_the_variable_and_the_setting() {
 fn choices_and_units_are_checked() {
     assert_eq!(
         mistakes_in(
-            "delivery = \"exactly_once\"\nsnapshot = \"always\"\nbatch_max_bytes = \"1 parsec\"\n\
+            "delivery = \"exactly_once\"\nsnapshot = \"always\"\nunrepresentable = \"nul\"\nbatch_max_bytes = \"1 parsec\"\n\
              batch_max_latency = 100\nposition_interval = \"1ms\"\n"
         ),
         [
             "8: connectors.shop.delivery: `exactly_once` is not a choice; did you mean `exactly-once`?",
             "9: connectors.shop.snapshot: `always` is not a choice; write one of `initial`, `never`",
-            "10: connectors.shop.batch_max_bytes: `1 parsec` is not a size; write bytes, or a number with a unit, \
+            "10: connectors.shop.unrepresentable: `nul` is not a choice; did you mean `null`?",
+            "11: connectors.shop.batch_max_bytes: `1 parsec` is not a size; write bytes, or a number with a unit, \
              like `4MiB` or `4MB`",
-            "11: connectors.shop.batch_max_latency: `100` is not a duration; write a whole number with a unit, like \
+            "12: connectors.shop.batch_max_latency: `100` is not a duration; write a whole number with a unit, like \
              `100ms`, `10s` or `5m`",
-            "12: connectors.shop.position_interval: `1ms` is out of range; write a duration between `100ms` and \
+            "13: connectors.shop.position_interval: `1ms` is out of range; write a duration between `100ms` and \
              `3600s`"
         ]
     );
@@ -226,6 +228,16 @@ fn choices_and_units_are_checked() {
             "9: connectors.shop.batch_max_latency: `31s` is out of range; write a duration between `1ms` and `30s`"
         ]
     );
+}
+
+#[test]
+fn what_becomes_of_unrepresentable_values_is_the_connectors_unless_a_table_says_otherwise() {
+    assert_eq!(shop("").unrepresentable, Unrepresentable::Error);
+    let of_table = "unrepresentable = \"null\"\n[connectors.shop.tables.orders]\nunrepresentable = \"error\"\n";
+    let connector = shop(of_table);
+    assert_eq!(connector.unrepresentable, Unrepresentable::Null);
+    let of = |table: &str| connector.mapping_for("public", table).unwrap().unrepresentable;
+    assert_eq!((of("users"), of("orders")), (None, Some(Unrepresentable::Error)));
 }
 
 #[test]

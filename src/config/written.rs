@@ -28,11 +28,12 @@ pub(super) const CONNECTOR: &[&str] = &[
     "snapshot_chunk_bytes",
     "topic",
     "tables",
+    "unrepresentable",
     "batch_max_bytes",
     "batch_max_latency",
     "position_interval",
 ];
-pub(super) const TABLE: &[&str] = &["topic", "key", "exclude_columns", "columns", "snapshot"];
+pub(super) const TABLE: &[&str] = &["topic", "key", "exclude_columns", "columns", "snapshot", "unrepresentable"];
 
 /// Where a setting stands.
 #[derive(Clone)]

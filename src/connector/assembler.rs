@@ -364,7 +364,7 @@ mod tests {
     use crate::avro::Plan;
     use crate::pgoutput::Commit;
     use crate::postgres::catalog::ReplicaIdentity;
-    use crate::relation::{Column, Kind, PgType, Shape};
+    use crate::relation::{Column, Kind, PgType, Shape, Unrepresentable};
 
     fn new(position: Position) -> Assembler {
         Assembler::new(position, Desk::new(Vec::new(), 0, 0, 0))
@@ -393,6 +393,7 @@ mod tests {
             replica_identity: ReplicaIdentity::Default,
             columns: vec![Column { name: "id".into(), pg_type, captured: true, in_key: true }],
             key: vec![0],
+            unrepresentable: Unrepresentable::Error,
         };
         let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
         Route::Topic(Box::new(TopicRoute { table: shape.sql_name(), topic: TopicId(5), encoder }))

@@ -98,5 +98,6 @@ fn snapshot_table(table: &Table) -> SnapshotTable {
         mapped_key: table.mapping.key.clone(),
         exclude_columns: table.mapping.exclude_columns.clone(),
         string_columns: table.mapping.string_columns.clone(),
+        unrepresentable: table.unrepresentable,
     }
 }

@@ -38,7 +38,10 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
     let _backfills = (setting.goal == Goal::Stream).then(|| Backfills::start(setting, &desk));
     setting.state.enter(Phase::Streaming);
     let pace = Pace::new(connector.batch_max_latency, stream.look_away(), Instant::now());
-    let _readers = Readers::start(connector, relations.topics(), encoders, Arc::clone(&desk))?;
+    let _readers = Readers::start(connector, relations.topics(), Arc::clone(&encoders), Arc::clone(&desk))?;
     let intake = Intake::new(stream, acknowledger, assembler, sink, pace, setting, desk);
-    intake.run(&mut relations)
+    intake.run(&mut relations).map_err(|fault| match fault {
+        Fault::Kafka(fault) => Fault::Kafka(fault.with_key(|key| encoders.show_key(key))),
+        fault => fault,
+    })
 }

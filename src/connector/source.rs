@@ -7,7 +7,7 @@ use crate::kafka::progress::Reading;
 use crate::postgres::catalog::TableFacts;
 use crate::postgres::control::{Control, ControlError};
 use crate::postgres::sql::quote_ident;
-use crate::relation::{Shape, ShapeError, ShapeOptions, TypeMap, qualified, relation_of};
+use crate::relation::{Shape, ShapeError, ShapeOptions, TypeMap, Unrepresentable, qualified, relation_of};
 use crate::snapshot::look_up_types;
 
 /// What is wrong with a table, a publication or their mapping.
@@ -90,6 +90,8 @@ pub struct Table {
     pub topic: String,
     /// Whether its topic is to start with the rows that it holds.
     pub snapshot: SnapshotMode,
+    /// What becomes of a value that its Avro type can't hold.
+    pub unrepresentable: Unrepresentable,
     /// The columns of the records' key, in the key's order, once its shape is known.
     pub key: Vec<String>,
 }
@@ -132,6 +134,7 @@ impl Table {
             key: self.mapping.key.as_deref(),
             exclude_columns: &self.mapping.exclude_columns,
             string_columns: &self.mapping.string_columns,
+            unrepresentable: self.unrepresentable,
         }
     }
 }
@@ -188,6 +191,7 @@ fn table(connector: &Connector, mapping: &TableMapping, facts: TableFacts) -> Ta
     Table {
         topic: template.render(&connector.name, &facts.schema, &facts.name),
         snapshot: mapping.snapshot.unwrap_or(connector.snapshot),
+        unrepresentable: mapping.unrepresentable.unwrap_or(connector.unrepresentable),
         key: Vec::new(),
         mapping: mapping.clone(),
         facts,
@@ -220,9 +224,15 @@ fn same_topic(tables: &[Table]) -> Vec<TableFault> {
     faults
 }
 
-/// The shape that the table's next Relation message will announce, if nothing changes until then.
-pub async fn shape(control: &Control, table: &Table) -> Result<Result<Shape, ShapeError>, ControlError> {
-    let relation = relation_of(&table.facts, None);
+/// The shape that the table's next Relation message will announce, if nothing changes until then. A publication that isn't
+/// there yet will carry all columns but the generated ones.
+pub async fn shape(
+    control: &Control,
+    table: &Table,
+    publication: &str,
+) -> Result<Result<Shape, ShapeError>, ControlError> {
+    let published = control.published(publication, table.facts.oid).await?;
+    let relation = relation_of(&table.facts, published.columns.as_deref());
     let mut types = TypeMap::default();
     look_up_types(control, &relation, &mut types).await?;
     Ok(Shape::new(&relation, &table.facts, &types, &table.shape_options()))

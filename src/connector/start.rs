@@ -165,7 +165,7 @@ async fn find_tables(setting: &Setting) -> Result<(Control, Source), Fault> {
     let has =
         |table: &source::Table| publication.as_ref().is_some_and(|publication| publication::has(publication, table));
     for mut table in std::mem::take(&mut source.tables) {
-        match source::shape(&control, &table).await? {
+        match source::shape(&control, &table, &connector.publication).await? {
             Ok(shape) => {
                 table.key = shape.key_columns();
                 source.tables.push(table);

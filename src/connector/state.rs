@@ -338,6 +338,10 @@ fn describe_metrics() {
     describe_counter!("tablecast_source_transactions_total", "Source transactions committed to Kafka.");
     describe_counter!("tablecast_kafka_transactions_total", "Kafka transactions committed.");
     describe_counter!("tablecast_split_transactions_total", "Source transactions that had to be split.");
+    describe_counter!(
+        "tablecast_unrepresentable_total",
+        "Values that their Avro type can't hold, and that were written as null (unrepresentable = \"null\")."
+    );
     describe_counter!("tablecast_restarts_total", "Runs of the connector that ended with an error.");
     describe_histogram!("tablecast_commit_seconds", Unit::Seconds, "Time from asking Kafka for a commit to its end.");
     describe_gauge!("tablecast_stored_lsn_bytes", Unit::Bytes, "The stored position, as a WAL place in bytes.");

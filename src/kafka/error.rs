@@ -23,7 +23,15 @@ pub enum KafkaFault {
     Stalled { doing: String, seconds: u64, last: String },
     /// A broker refused a record.
     #[error("topic {topic:?} did not take a record of {bytes} bytes, key {key}: {code}")]
-    Record { topic: String, key: String, bytes: usize, code: Code },
+    Record {
+        topic: String,
+        /// In words.
+        key: String,
+        /// As it was written.
+        key_bytes: Vec<u8>,
+        bytes: usize,
+        code: Code,
+    },
     /// What is stored in the positions topic can't be read.
     #[error("the stored position of connector {connector:?} at offset {offset} of {topic} can't be read: {source}")]
     StoredPosition { connector: String, topic: &'static str, offset: i64, source: serde_json::Error },
@@ -40,6 +48,17 @@ impl KafkaFault {
     pub fn call(doing: impl Into<String>) -> impl FnOnce(KafkaError) -> KafkaFault {
         let doing = doing.into();
         move |source| KafkaFault::Call { doing, source }
+    }
+
+    /// The same, with a record's key as `show` reads it: here it is only bytes.
+    #[must_use]
+    pub fn with_key(mut self, show: impl FnOnce(&[u8]) -> Option<String>) -> KafkaFault {
+        if let KafkaFault::Record { key, key_bytes, .. } = &mut self
+            && let Some(shown) = show(key_bytes)
+        {
+            *key = shown;
+        }
+        self
     }
 
     /// librdkafka's code, where there is one.

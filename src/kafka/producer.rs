@@ -87,6 +87,7 @@ impl ProducerContext for DeliveryContext {
             *failed = Some(KafkaFault::Record {
                 topic: record.topic().to_owned(),
                 key: show_key(key),
+                key_bytes: key.to_vec(),
                 bytes: record.key_len() + record.payload_len(),
                 code,
             });
@@ -200,6 +201,7 @@ impl Producer {
             Some(code @ RDKafkaErrorCode::MessageSizeTooLarge) => KafkaFault::Record {
                 topic: topic.to_owned(),
                 key: show_key(key),
+                key_bytes: key.to_vec(),
                 bytes: key.len() + value.map_or(0, <[u8]>::len),
                 code,
             },

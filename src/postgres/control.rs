@@ -156,9 +156,7 @@ impl Control {
             }
         });
         let mut control = Control { client, connection, version_num: 0 };
-        let setup = session::set_commands(
-            session::RENDERING.iter().chain(session::SEARCH_PATH).chain(session::ALL_ROWS).chain(LIMITS),
-        );
+        let setup = session::set_commands(session::RENDERING.iter().chain(session::ALL_ROWS).chain(LIMITS));
         control.execute("setting up the session", &setup).await?;
         let version = "SELECT current_setting('server_version_num')::int4";
         control.version_num = control.query_one("asking for the server's version", version, &[]).await?.get(0);

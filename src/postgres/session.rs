@@ -15,11 +15,11 @@ pub const RENDERING: &[(&str, &str)] = &[
     ("extra_float_digits", "3"),
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
+    ("quote_all_identifiers", "off"),
+    // The text of `regclass` and its kin leaves out the schemas that are on the path; so does that of the row filters
+    // that the catalog prints.
+    ("search_path", ""),
 ];
-
-/// What the ordinary connection has besides. The path is empty because the text of row filters that the catalog prints,
-/// and of `regclass` and its kin, leaves out the schemas that are on it.
-pub const SEARCH_PATH: &[(&str, &str)] = &[("search_path", "")];
 
 /// Row-level security would leave rows out of a snapshot without a word: with this, it is an error.
 pub const ALL_ROWS: &[(&str, &str)] = &[("row_security", "off")];

@@ -58,6 +58,13 @@ pub enum ShapeProblem {
         list(.stream), list(.catalog)
     )]
     KeyChanged { stream: Vec<String>, catalog: Vec<String> },
+    /// A column of the key is generated, and not published.
+    #[error(
+        "the column {column:?} of its key is generated, and the publication doesn't carry it; remedy: from Postgres 18 on, \
+         ALTER PUBLICATION … SET (publish_generated_columns = stored), or ALTER TABLE {table} REPLICA IDENTITY USING \
+         INDEX … with a unique index over other columns that are NOT NULL"
+    )]
+    KeyGenerated { table: String, column: String },
     /// `key = []`.
     #[error("the mapping's key is empty; remedy: name the key's columns, or leave the setting out")]
     KeyEmpty,

@@ -71,6 +71,11 @@ fn flagged<'a>(relation: &RelationMessage<'a>) -> Vec<&'a str> {
 
 /// The key that the replica identity gives.
 fn of_identity(relation: &RelationMessage<'_>, sql_name: &str, table: &TableFacts) -> Result<Vec<usize>, ShapeProblem> {
+    let columns = match relation.replica_identity {
+        ReplicaIdentity::Index => &table.replica_identity_index,
+        _ => &table.primary_key,
+    };
+    refuse_unpublished(relation, sql_name, table, columns)?;
     let flagged = flagged(relation);
     let missing = |problem: fn(String) -> ShapeProblem| match flagged.is_empty() {
         true => Err(problem(sql_name.to_owned())),
@@ -91,6 +96,21 @@ fn of_identity(relation: &RelationMessage<'_>, sql_name: &str, table: &TableFact
         // All columns are flagged, so all that can be checked is that the primary key's are there.
         ReplicaIdentity::Full => places(relation, &table.primary_key).ok_or_else(|| changed(&flagged, table)),
         ReplicaIdentity::Nothing => Err(ShapeProblem::IdentityNothing { table: sql_name.to_owned() }),
+    }
+}
+
+/// A generated column that isn't published is in no message: what is left of the key would be the same for rows that
+/// differ.
+fn refuse_unpublished(
+    relation: &RelationMessage<'_>,
+    sql_name: &str,
+    table: &TableFacts,
+    key: &[String],
+) -> Result<(), ShapeProblem> {
+    let is_generated = |name: &str| table.columns.iter().any(|column| column.generated && column.name == name);
+    match key.iter().find(|name| place(relation, name).is_none() && is_generated(name)) {
+        Some(column) => Err(ShapeProblem::KeyGenerated { table: sql_name.to_owned(), column: column.clone() }),
+        None => Ok(()),
     }
 }
 

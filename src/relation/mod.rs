@@ -25,5 +25,7 @@ mod tests;
 pub use error::{ShapeError, ShapeProblem};
 pub use from_catalog::relation_of;
 pub use names::qualified;
-pub use shape::{Column, Shape, ShapeOptions};
-pub use types::{Kind, NumericLimits, PgType, TypeMap, needed_types};
+pub use shape::{Column, Shape, ShapeOptions, Unrepresentable};
+#[cfg(test)]
+pub(crate) use types::built_in_types;
+pub use types::{ArrayKind, Kind, NumericLimits, PgType, TypeMap, needed_types};

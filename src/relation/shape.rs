@@ -25,6 +25,18 @@ pub struct Shape {
     pub columns: Vec<Column>,
     /// Places in `columns`, in the key's order.
     pub key: Vec<usize>,
+    /// What becomes of a value that its Avro type can't hold.
+    pub unrepresentable: Unrepresentable,
+}
+
+/// What becomes of a value that its column's Avro type can't hold, as NaN in a decimal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unrepresentable {
+    /// It stops the connector.
+    #[default]
+    Error,
+    /// Null is written in its place. Not in a key: another row may have the same one.
+    Null,
 }
 
 /// A column of a [`Shape`].
@@ -49,6 +61,8 @@ pub struct ShapeOptions<'a> {
     pub exclude_columns: &'a [String],
     /// Columns that are captured as Postgres's text, whatever their type.
     pub string_columns: &'a [String],
+    /// What becomes of a value that its Avro type can't hold.
+    pub unrepresentable: Unrepresentable,
 }
 
 impl Shape {
@@ -104,6 +118,7 @@ fn build(
         replica_identity: relation.replica_identity,
         columns: columns.collect(),
         key,
+        unrepresentable: options.unrepresentable,
     })
 }
 

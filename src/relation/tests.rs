@@ -62,7 +62,8 @@ fn kind(oid: u32, typmod: i32, types: &TypeMap) -> Kind {
 }
 
 fn type_facts(oid: u32, typtype: char, base: Option<(u32, i32)>, element: Option<u32>) -> (u32, TypeFacts) {
-    (oid, TypeFacts { oid, schema: "shop".to_owned(), name: format!("t{oid}"), typtype, base, element })
+    let (schema, name) = ("shop".to_owned(), format!("t{oid}"));
+    (oid, TypeFacts { oid, schema, name, typtype, base, element, delimiter: ',', extension: None })
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn excluded_columns_stay_in_the_shape_and_overridden_ones_become_text() {
     let options = ShapeOptions { exclude_columns: &exclude, string_columns: &string, ..Default::default() };
     let shape = shape(&relation, &facts(&relation, &["id"], &[]), options).unwrap();
     let columns =
-        shape.columns.iter().map(|column| (column.captured, column.pg_type.kind, column.pg_type.name.as_str()));
+        shape.columns.iter().map(|column| (column.captured, column.pg_type.kind.clone(), column.pg_type.name.as_str()));
     let expected = [(true, Kind::Text, "bigint"), (false, Kind::Bytea, "bytea"), (true, Kind::Text, "integer")];
     assert!(columns.eq(expected));
 }
@@ -184,6 +185,22 @@ fn an_unchanged_relation_message_makes_no_new_version() {
     changed[2].2 = 786_437;
     let changed = message(ReplicaIdentity::Default, &changed);
     assert_ne!(first, shape(&changed, &facts, ShapeOptions::default()).unwrap());
+}
+
+#[test]
+fn a_generated_column_of_the_key_that_is_not_published_is_refused() {
+    for identity in [ReplicaIdentity::Default, ReplicaIdentity::Full] {
+        let relation = message(identity, &[("id", 20, -1, true), ("total", 1700, 786_438, false)]);
+        let mut facts = facts(&relation, &["id", "twice"], &[]);
+        let twice = ColumnFacts { name: "twice".to_owned(), type_oid: 20, typmod: -1, generated: true };
+        facts.columns.push(twice);
+        let problem = shape(&relation, &facts, ShapeOptions::default()).unwrap_err().to_string();
+        assert!(problem.contains("the column \"twice\" of its key is generated"), "{problem}");
+    }
+    let published = message(ReplicaIdentity::Default, &[("id", 20, -1, true), ("twice", 20, -1, true)]);
+    let mut facts = facts(&published, &["id", "twice"], &[]);
+    facts.columns[1].generated = true;
+    assert_eq!(shape(&published, &facts, ShapeOptions::default()).unwrap().key, [0, 1]);
 }
 
 #[test]
@@ -206,15 +223,47 @@ fn what_is_not_known_is_text_and_a_cycle_ends() {
     let types = TypeMap::from([
         type_facts(20_001, 'd', Some((20_002, -1)), Some(20_001)),
         type_facts(20_002, 'd', Some((20_001, -1)), None),
-        type_facts(20_003, 'b', None, Some(23)),
+        type_facts(20_003, 'b', None, Some(20_006)),
         type_facts(20_004, 'b', None, Some(20_005)),
         type_facts(20_005, 'b', None, Some(20_004)),
     ]);
     for oid in [20_001, 20_003, 20_004, 99_999] {
         assert_eq!(kind(oid, -1, &types), Kind::Text);
     }
-    assert_eq!(PgType::resolve(20_003, -1, &types).name, "integer[]");
+    assert_eq!(PgType::resolve(20_003, -1, &types).name, "shop.t20003");
     assert_eq!(PgType::resolve(20_004, -1, &types).name, "shop.t20004");
+}
+
+#[test]
+fn an_array_has_the_kind_and_the_delimiter_of_its_elements() {
+    let (_, box_like) = type_facts(20_005, 'b', None, None);
+    let (_, hstore) = type_facts(20_007, 'b', None, None);
+    let hstore = TypeFacts { name: "hstore".to_owned(), extension: Some("hstore".to_owned()), ..hstore };
+    let types = TypeMap::from([
+        type_facts(20_001, 'b', None, Some(1700)),
+        // A domain over an array with a typmod, and an array of that domain.
+        type_facts(20_002, 'd', Some((20_001, 786_438)), None),
+        type_facts(20_003, 'b', None, Some(20_002)),
+        type_facts(20_004, 'b', None, Some(20_005)),
+        (20_005, TypeFacts { delimiter: ':', ..box_like }),
+        type_facts(20_006, 'b', None, Some(603)),
+        (20_007, hstore.clone()),
+        type_facts(20_008, 'b', None, Some(20_007)),
+        (20_009, TypeFacts { oid: 20_009, extension: None, ..hstore }),
+    ]);
+    let array = |element, delimiter| Kind::Array(Box::new(ArrayKind { element, delimiter }));
+    let money = Kind::Numeric(Some(NumericLimits { precision: 12, scale: 2 }));
+    let moneys = array(money, b',');
+    assert_eq!(kind(20_001, 786_438, &types), moneys);
+    assert_eq!(kind(20_001, -1, &types), array(Kind::Numeric(None), b','));
+    assert_eq!(kind(20_002, -1, &types), moneys);
+    assert_eq!(kind(20_003, -1, &types), array(moneys, b','));
+    assert_eq!(kind(20_004, -1, &types), array(Kind::Text, b':'));
+    assert_eq!(kind(20_006, -1, &types), array(Kind::Text, b';'));
+    assert_eq!(kind(20_008, -1, &types), array(Kind::Hstore, b','));
+    assert_eq!(kind(20_009, -1, &types), Kind::Text);
+    assert_eq!(PgType::resolve(20_001, 786_438, &types).name, "numeric(12,2)[]");
+    assert_eq!(PgType::resolve(20_003, -1, &types).name, "shop.t20002[]");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Types of columns: what they are called, and what their text means.
 //!
 //! Types that are built in have fixed oids and are known from a table. Others are known from the catalog's
-//! [`TypeFacts`]. A domain is what lies below it, with the typmod that it was declared with. What nobody knows is text.
+//! [`TypeFacts`]. A domain is what lies below it, with the typmod that it was declared with; an array is one of what its
+//! elements are. What nobody knows is text.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -32,7 +33,7 @@ pub struct PgType {
 }
 
 /// What a value's text means, whatever the type is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is called as Postgres calls it")]
 pub enum Kind {
     Bool,
@@ -52,8 +53,21 @@ pub enum Kind {
     Timestamp,
     TimestampTz,
     Interval,
+    /// The extension's: texts by text.
+    Hstore,
+    /// Written as `{…}`.
+    Array(Box<ArrayKind>),
     /// Anything whose text speaks for itself.
     Text,
+}
+
+/// What an array is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ArrayKind {
+    /// What an element's text means. It is an array itself only where a domain stands in between.
+    pub element: Kind,
+    /// What stands between two elements: a comma, but for `box`, and for what extensions choose.
+    pub delimiter: u8,
 }
 
 /// `(precision, scale)` of a numeric type.
@@ -101,9 +115,15 @@ const BUILT_IN: &[BuiltIn] = &[
     built_in(19, "name", Kind::Text, Modifier::None),
     built_in(20, "bigint", Kind::Int8, Modifier::None),
     built_in(21, "smallint", Kind::Int2, Modifier::None),
+    built_in(22, "int2vector", Kind::Text, Modifier::None),
     built_in(23, "integer", Kind::Int4, Modifier::None),
+    built_in(24, "regproc", Kind::Text, Modifier::None),
     built_in(25, "text", Kind::Text, Modifier::None),
     built_in(26, "oid", Kind::Oid, Modifier::None),
+    built_in(27, "tid", Kind::Text, Modifier::None),
+    built_in(28, "xid", Kind::Text, Modifier::None),
+    built_in(29, "cid", Kind::Text, Modifier::None),
+    built_in(30, "oidvector", Kind::Text, Modifier::None),
     built_in(114, "json", Kind::Text, Modifier::None),
     built_in(142, "xml", Kind::Text, Modifier::None),
     built_in(600, "point", Kind::Text, Modifier::None),
@@ -120,6 +140,7 @@ const BUILT_IN: &[BuiltIn] = &[
     built_in(790, "money", Kind::Text, Modifier::None),
     built_in(829, "macaddr", Kind::Text, Modifier::None),
     built_in(869, "inet", Kind::Text, Modifier::None),
+    built_in(1033, "aclitem", Kind::Text, Modifier::None),
     built_in(1042, "character", Kind::Text, Modifier::Length),
     built_in(1043, "character varying", Kind::Text, Modifier::Length),
     built_in(1082, "date", Kind::Date, Modifier::None),
@@ -131,9 +152,19 @@ const BUILT_IN: &[BuiltIn] = &[
     built_in(1560, "bit", Kind::Text, Modifier::Plain),
     built_in(1562, "bit varying", Kind::Text, Modifier::Plain),
     built_in(1700, "numeric", Kind::Numeric(None), Modifier::Numeric),
+    built_in(1790, "refcursor", Kind::Text, Modifier::None),
+    built_in(2202, "regprocedure", Kind::Text, Modifier::None),
+    built_in(2203, "regoper", Kind::Text, Modifier::None),
+    built_in(2204, "regoperator", Kind::Text, Modifier::None),
+    built_in(2205, "regclass", Kind::Text, Modifier::None),
+    built_in(2206, "regtype", Kind::Text, Modifier::None),
     built_in(2950, "uuid", Kind::Uuid, Modifier::None),
+    built_in(2970, "txid_snapshot", Kind::Text, Modifier::None),
+    built_in(3220, "pg_lsn", Kind::Text, Modifier::None),
     built_in(3614, "tsvector", Kind::Text, Modifier::None),
     built_in(3615, "tsquery", Kind::Text, Modifier::None),
+    built_in(3734, "regconfig", Kind::Text, Modifier::None),
+    built_in(3769, "regdictionary", Kind::Text, Modifier::None),
     built_in(3802, "jsonb", Kind::Text, Modifier::None),
     built_in(3904, "int4range", Kind::Text, Modifier::None),
     built_in(3906, "numrange", Kind::Text, Modifier::None),
@@ -142,7 +173,27 @@ const BUILT_IN: &[BuiltIn] = &[
     built_in(3912, "daterange", Kind::Text, Modifier::None),
     built_in(3926, "int8range", Kind::Text, Modifier::None),
     built_in(4072, "jsonpath", Kind::Text, Modifier::None),
+    built_in(4089, "regnamespace", Kind::Text, Modifier::None),
+    built_in(4096, "regrole", Kind::Text, Modifier::None),
+    built_in(4191, "regcollation", Kind::Text, Modifier::None),
+    built_in(4451, "int4multirange", Kind::Text, Modifier::None),
+    built_in(4532, "nummultirange", Kind::Text, Modifier::None),
+    built_in(4533, "tsmultirange", Kind::Text, Modifier::None),
+    built_in(4534, "tstzmultirange", Kind::Text, Modifier::None),
+    built_in(4535, "datemultirange", Kind::Text, Modifier::None),
+    built_in(4536, "int8multirange", Kind::Text, Modifier::None),
+    built_in(5038, "pg_snapshot", Kind::Text, Modifier::None),
+    built_in(5069, "xid8", Kind::Text, Modifier::None),
 ];
+
+/// The built-in types by name, for their page in the docs.
+#[cfg(test)]
+pub(crate) fn built_in_types() -> impl Iterator<Item = (&'static str, Kind)> {
+    BUILT_IN.iter().map(|entry| (if entry.oid == 1042 { "character(n)" } else { entry.name }, entry.kind.clone()))
+}
+
+/// The one built-in type that has another delimiter than a comma: it stands within its values.
+const BOX: u32 = 603;
 
 fn find_built_in(oid: u32) -> Option<&'static BuiltIn> {
     let index = BUILT_IN.binary_search_by_key(&oid, |entry| entry.oid).ok()?;
@@ -184,22 +235,49 @@ impl PgType {
 
 impl Kind {
     /// What the text of the type means: goes down through domains to what they are made of.
-    fn resolve(mut oid: u32, mut typmod: i32, types: &TypeMap) -> Kind {
-        for _ in 0..MAX_DOMAIN_DEPTH {
+    fn resolve(oid: u32, typmod: i32, types: &TypeMap) -> Kind {
+        Self::resolve_within(oid, typmod, types, MAX_DOMAIN_DEPTH)
+    }
+
+    fn resolve_within(mut oid: u32, mut typmod: i32, types: &TypeMap, depth: usize) -> Kind {
+        for rest in (0..depth).rev() {
             if let Some(entry) = find_built_in(oid) {
-                return match entry.kind {
+                return match &entry.kind {
                     Kind::Numeric(_) => Kind::Numeric(NumericLimits::of_typmod(typmod)),
-                    kind => kind,
+                    kind => kind.clone(),
                 };
             }
-            match types.get(&oid).and_then(|facts| facts.base) {
+            let Some(facts) = types.get(&oid) else { return Kind::Text };
+            match (facts.base, array_element(facts, types)) {
                 // A column's own typmod is -1 where its type is a domain: the one that counts is the domain's.
-                Some((base, declared)) => (oid, typmod) = (base, declared),
-                None => return Kind::Text,
+                (Some((base, declared)), _) => (oid, typmod) = (base, declared),
+                // An array's typmod is that of its elements.
+                (None, Some((element, delimiter))) => {
+                    let element = Self::resolve_within(element, typmod, types, rest);
+                    return Kind::Array(Box::new(ArrayKind { element, delimiter }));
+                }
+                (None, None) if is_hstore(facts) => return Kind::Hstore,
+                (None, None) => return Kind::Text,
             }
         }
         Kind::Text
     }
+}
+
+/// The element's type and the delimiter, if the type is an array and both are known. The elements of an array are never
+/// arrays, but for a domain in between.
+fn array_element(facts: &TypeFacts, types: &TypeMap) -> Option<(u32, u8)> {
+    let element = facts.element?;
+    if find_built_in(element).is_some() {
+        return Some((element, if element == BOX { b';' } else { b',' }));
+    }
+    let below = types.get(&element).filter(|below| below.element.is_none())?;
+    Some((element, u8::try_from(below.delimiter).ok()?))
+}
+
+/// The extension may lie in any schema, and anybody may call a type of his own `hstore`.
+fn is_hstore(facts: &TypeFacts) -> bool {
+    facts.name == "hstore" && facts.extension.as_deref() == Some("hstore")
 }
 
 impl NumericLimits {
@@ -221,11 +299,8 @@ fn type_name(oid: u32, typmod: i32, types: &TypeMap) -> String {
     let Some(facts) = types.get(&oid) else {
         return format!("type with oid {oid}");
     };
-    match facts.element {
-        // An array's typmod is that of its elements; the elements of an array are never arrays.
-        Some(element) if element != oid && types.get(&element).is_none_or(|facts| facts.element.is_none()) => {
-            format!("{}[]", type_name(element, typmod, types))
-        }
+    match array_element(facts, types) {
+        Some((element, _)) => format!("{}[]", type_name(element, typmod, types)),
         _ if facts.schema == "pg_catalog" || facts.schema == "public" => Quoted(&facts.name).to_string(),
         _ => qualified(&facts.schema, &facts.name),
     }

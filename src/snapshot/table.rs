@@ -3,7 +3,7 @@
 use crate::pgoutput::RelationMessage;
 use crate::postgres::catalog::TableName;
 use crate::postgres::control::{Control, ControlError};
-use crate::relation::{ShapeOptions, TypeMap, needed_types};
+use crate::relation::{ShapeOptions, TypeMap, Unrepresentable, needed_types};
 
 /// A table that may be read.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct SnapshotTable {
     pub exclude_columns: Vec<String>,
     /// Columns that are captured as text.
     pub string_columns: Vec<String>,
+    /// What becomes of a value that its Avro type can't hold.
+    pub unrepresentable: Unrepresentable,
 }
 
 impl SnapshotTable {
@@ -31,6 +33,7 @@ impl SnapshotTable {
             key: self.mapped_key.as_deref(),
             exclude_columns: &self.exclude_columns,
             string_columns: &self.string_columns,
+            unrepresentable: self.unrepresentable,
         }
     }
 }

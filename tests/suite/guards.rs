@@ -162,6 +162,7 @@ fn a_record_that_is_larger_than_its_topic_takes_stops_the_connector_with_the_set
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains(&topic) && log.contains("max.message.bytes"), "{log}");
+    assert!(log.contains(r#"key {"id":1}"#) || log.contains(r#"key {\"id\":1}"#), "{log}");
     connector.records("t", 0);
 }
 

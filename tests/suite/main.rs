@@ -16,3 +16,4 @@ mod snapshots;
 mod streaming;
 mod support;
 mod truncate;
+mod types;

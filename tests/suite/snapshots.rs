@@ -116,10 +116,16 @@ fn column_lists_row_filters_and_excluded_columns_hold_for_the_first_rows_too() {
         &format!("{T}\nexclude_columns = [\"b\"]"),
     );
     let publication = format!("tablecast_{}", connector.name());
-    connector.database.execute(&format!("CREATE PUBLICATION {publication} FOR TABLE t WHERE (paid)"));
+    // Row filters came with Postgres 15.
+    let is_15 = connector.database.query("SELECT current_setting('server_version_num')::int >= 150000");
+    let (filter, rows, first) = match is_15.as_deref() {
+        Some("t") => (" WHERE (paid)", 5, "2: 2 s true"),
+        _ => ("", 10, "1: 1 s false"),
+    };
+    connector.database.execute(&format!("CREATE PUBLICATION {publication} FOR TABLE t{filter}"));
     let daemon = connector.start_streaming();
     wait_for_snapshot(&daemon, 1);
-    assert_eq!(short(&connector.records("t", 5))[0], "2: 2 s true");
+    assert_eq!(short(&connector.records("t", rows))[0], first);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn errors_name_the_column_and_the_remedy() {
     let mut out = Vec::new();
     let at = "1970-01-01 00:00:00+00";
     let error = encoder.encode_value(row(["eu", at, "1", "hidden", "NaN"]), &mut out).unwrap_err();
-    insta::assert_snapshot!(error, @r#"column "total" of type numeric(12,2): its Avro type can't hold NaN; remedy: in the table's mapping, columns = { "total" = "string" } to have it as Postgres's text, or exclude_columns = ["total"]"#);
+    insta::assert_snapshot!(error, @r#"column "total" of type numeric(12,2): its Avro type can't hold NaN; remedy: in the table's mapping, columns = { "total" = "string" } to have it as Postgres's text, or unrepresentable = "null" to have null in its place, or exclude_columns = ["total"]"#);
     let null = [Cell::Null, Cell::Text(at.as_bytes()), Cell::Text(b"1"), Cell::Null, Cell::Null];
     let error = encoder.encode_key(null.into_iter(), &mut out).unwrap_err();
     insta::assert_snapshot!(error, @r#"column "region" of type text is part of the key, and null; remedy: ALTER TABLE … ALTER COLUMN … SET NOT NULL, or name other columns as the key in the table's mapping"#);

@@ -2,22 +2,28 @@
 //!
 //! Each function reads the text of one value, as the type's output function writes it under the settings that both
 //! connections make (`datestyle=ISO`, `bytea_output=hex`, `extra_float_digits=3`, …), and appends the Avro binary to
-//! a buffer. None allocates but by growing that buffer, and none panics, whatever the bytes: what isn't of the
+//! a buffer. None allocates but by growing that buffer (or one that a thread keeps, see `quoted`), and none panics, whatever the bytes: what isn't of the
 //! expected form is a [`TextError`] that says what was expected, what stands there, and at which byte. It never says
 //! more of the value than that one byte, for errors are logged and values may be secret.
 //!
 //! On an error the buffer may hold part of the value; the caller cuts it back.
 
+mod array;
 mod bytes;
 mod decimal;
+mod hstore;
 mod number;
+mod quoted;
 mod time;
 
 use std::fmt;
 
+pub(super) use array::array;
 pub(super) use bytes::{boolean, bytea, string, uuid};
 pub(super) use decimal::{MAX_PRECISION, decimal};
+pub(super) use hstore::hstore;
 pub(super) use number::{double, float, int, long};
+pub(super) use quoted::Quoted;
 pub(super) use time::{date, local_timestamp, time_of_day, timestamp};
 
 /// Why a text has no Avro value.

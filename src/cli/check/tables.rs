@@ -17,7 +17,7 @@ impl Look<'_> {
         }
         for table in &mut source.tables {
             let subject = format!("table {}", table.sql_name());
-            match source::shape(control, table).await? {
+            match source::shape(control, table, &self.connector.publication).await? {
                 Ok(shape) => {
                     table.key = shape.key_columns();
                     self.table(control, server, &subject, table, &shape).await?;
@@ -57,7 +57,33 @@ impl Look<'_> {
             let remedy = unreadable.iter().map(grant).collect::<Vec<_>>().join("\n");
             self.error(subject, format!("{} may not read it", server.user), remedy);
         }
+        self.generated(control, subject, table, shape);
         self.toast(control, subject, table, shape).await
+    }
+
+    /// A generated column that isn't published is in no record, whichever way the row comes.
+    fn generated(&mut self, control: &Control, subject: &str, table: &Table, shape: &Shape) {
+        let is_left_out = |name: &str| !shape.columns.iter().any(|column| column.name == name);
+        let left_out = table.facts.columns.iter().filter(|column| column.generated && is_left_out(&column.name));
+        let left_out: Vec<_> = left_out.map(|column| column.name.as_str()).collect();
+        if left_out.is_empty() {
+            return;
+        }
+        let remedy = match control.is_at_least(18) {
+            true => {
+                let publication = quote_ident(&self.connector.publication);
+                format!(
+                    "-- if they are STORED, and the topic may begin with other records:\n\
+                     ALTER PUBLICATION {publication} SET (publish_generated_columns = stored);"
+                )
+            }
+            false => "from Postgres 18 on, a publication can carry those that are STORED".to_owned(),
+        };
+        self.note(
+            subject,
+            format!("generated columns are in no record, since they are not published: {}", left_out.join(", ")),
+            remedy,
+        );
     }
 
     fn first_rows(&mut self, subject: &str, table: &Table) {

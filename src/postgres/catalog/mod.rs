@@ -132,6 +132,10 @@ pub struct TypeFacts {
     /// For an array, written as `{…}`: the type of its elements. None for `int2vector` and its kin, which are written
     /// otherwise.
     pub element: Option<u32>,
+    /// `pg_type.typdelim`: what stands between two values of this type in an array.
+    pub delimiter: char,
+    /// The extension that it came with.
+    pub extension: Option<String>,
 }
 
 /// A column of type `"char"`, cast to text.

@@ -11,10 +11,11 @@ const DOING: &str = "reading the types from the catalog";
 /// An array is what `array_out` writes: other types have a `typelem` too (`point`, `name`, `int2vector`), but their
 /// text is their own. UNION, not UNION ALL, ends the recursion.
 const TYPES: &str = "
-WITH RECURSIVE part(oid, typname, typnamespace, typtype, base, typmod, element) AS (
+WITH RECURSIVE part(oid, typname, typnamespace, typtype, base, typmod, element, delimiter) AS (
     SELECT t.oid, t.typname, t.typnamespace, t.typtype, nullif(t.typbasetype, 0), t.typtypmod,
            CASE WHEN t.typtype <> 'd' AND t.typoutput = 'pg_catalog.array_out'::regproc
-                THEN nullif(t.typelem, 0) END
+                THEN nullif(t.typelem, 0) END,
+           t.typdelim
     FROM pg_catalog.pg_type t
 ), wanted(oid) AS (
     SELECT unnest($1)
@@ -24,7 +25,11 @@ WITH RECURSIVE part(oid, typname, typnamespace, typtype, base, typmod, element) 
     CROSS JOIN LATERAL (VALUES (part.base), (part.element)) AS next(oid)
     WHERE next.oid IS NOT NULL
 )
-SELECT part.oid, n.nspname::text, part.typname::text, part.typtype::text, part.base, part.typmod, part.element
+SELECT part.oid, n.nspname::text, part.typname::text, part.typtype::text, part.base, part.typmod, part.element,
+       part.delimiter::text,
+       (SELECT e.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+        WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = part.oid AND d.deptype = 'e'
+          AND d.refclassid = 'pg_catalog.pg_extension'::regclass)
 FROM wanted
 JOIN part USING (oid)
 JOIN pg_catalog.pg_namespace n ON n.oid = part.typnamespace
@@ -50,5 +55,7 @@ fn facts(row: &Row) -> Result<TypeFacts, ControlError> {
         typtype: letter(DOING, row.get(3))?,
         base: row.get::<_, Option<u32>>(4).map(|base| (base, row.get(5))),
         element: row.get(6),
+        delimiter: letter(DOING, row.get(7))?,
+        extension: row.get(8),
     })
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::kafka::positions::SnapshotProgress;
 use crate::postgres::catalog::TableName;
+use crate::relation::Unrepresentable;
 
 const TABLE: TopicId = TopicId(0);
 const INITIAL: ReadingId = ReadingId::Initial(TABLE);
@@ -16,6 +17,7 @@ fn table() -> SnapshotTable {
         mapped_key: None,
         exclude_columns: Vec::new(),
         string_columns: Vec::new(),
+        unrepresentable: Unrepresentable::Error,
     }
 }
 

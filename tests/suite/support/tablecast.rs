@@ -143,7 +143,7 @@ pub struct Daemon<'c> {
 }
 
 impl Daemon<'_> {
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.connector.path("daemon.log")).unwrap()
     }
 

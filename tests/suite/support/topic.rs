@@ -99,7 +99,8 @@ pub fn read_raw(topic: &str, mut each: impl FnMut(&BorrowedMessage<'_>)) {
     }
 }
 
-fn decode(bytes: &[u8], schemas: &mut HashMap<u32, Schema>) -> Vec<(String, Value)> {
+/// The fields of a key or a value.
+pub fn decode(bytes: &[u8], schemas: &mut HashMap<u32, Schema>) -> Vec<(String, Value)> {
     let (header, mut datum) = bytes.split_at(5);
     assert_eq!(header[0], 0, "Confluent's magic byte");
     let id = u32::from_be_bytes(header[1..].try_into().unwrap());
@@ -113,7 +114,7 @@ fn decode(bytes: &[u8], schemas: &mut HashMap<u32, Schema>) -> Vec<(String, Valu
 }
 
 /// A schema from the registry, by HTTP alone.
-fn schema(id: u32) -> String {
+pub fn schema(id: u32) -> String {
     let url = format!("{}/schemas/ids/{id}", variable("TABLECAST_REGISTRY"));
     let output = std::process::Command::new("curl").args(["-sf", &url]).output().unwrap();
     let body: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
