@@ -17,6 +17,7 @@ mod from_catalog;
 mod key;
 mod names;
 mod shape;
+mod table_rows;
 mod types;
 
 #[cfg(test)]
@@ -26,4 +27,5 @@ pub use error::{ShapeError, ShapeProblem};
 pub use from_catalog::relation_of;
 pub use names::qualified;
 pub use shape::{Column, Shape, ShapeOptions};
+pub use table_rows::{RowColumn, TableRows};
 pub use types::{Kind, NumericLimits, PgType, TypeMap, needed_types};

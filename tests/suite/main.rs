@@ -15,4 +15,5 @@ mod replication;
 mod snapshots;
 mod streaming;
 mod support;
+mod toast;
 mod truncate;
