@@ -94,10 +94,10 @@ impl Intake {
         pace: Pace,
         setting: &Setting,
         desk: Arc<Desk>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let now = Instant::now();
         let batch = sink.empty_batch(Duration::ZERO).ok().flatten().unwrap_or_default();
-        Self {
+        Ok(Self {
             stream,
             handed: assembler.position().lsn,
             assembler,
@@ -114,9 +114,9 @@ impl Intake {
             pace,
             desk,
             ends_when_read: setting.goal != Goal::Stream,
-            toast: Some(Toast::new(setting)),
+            toast: Some(Toast::new(setting)?),
             closes_by: None,
-        }
+        })
     }
 
     /// Reads until the shutdown, or until something fails. Whatever the end, what is whole is written and acknowledged

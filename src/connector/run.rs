@@ -48,7 +48,7 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
     setting.state.enter(Phase::Streaming);
     let pace = Pace::new(connector.batch_max_latency, look_away(connector), Instant::now());
     let _readers = Readers::start(connector, relations.topics(), encoders, Arc::clone(&desk))?;
-    let intake = Intake::new(stream, acknowledger, assembler, sink, pace, setting, desk);
+    let intake = Intake::new(stream, acknowledger, assembler, sink, pace, setting, desk)?;
     intake.run(&mut relations)
 }
 

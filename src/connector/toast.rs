@@ -33,6 +33,9 @@
 //! The lock comes before the facts and both before the rows, each with a snapshot that isn't older; so catalog and rows
 //! agree. What was true of a table at the last look-up is taken for true until the answer, which tells anew, says
 //! otherwise; then the rows are thrown away and asked for again.
+//!
+//! The connection is driven by the intake's own thread, in a runtime of its own: rows that come one by one cost no switch
+//! of threads.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::poll_fn;
@@ -41,7 +44,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
 use super::assembler::AssembleError;
@@ -64,6 +67,8 @@ const FIRST_PENDINGS: usize = 64;
 const LOOK_UP_BYTES: usize = 32 << 20;
 /// The first pause before it is looked again whether a transaction is visible, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(200));
+/// After so long without a look-up the connection may have been closed.
+const IDLE: Duration = Duration::from_secs(1);
 /// So many times in a row a table may turn out to be another one than it was just before.
 const CHANGES_MAX: usize = 20;
 /// How often to tell what is waited for.
@@ -72,10 +77,12 @@ const DOING: &str = "looking up TOASTed values";
 
 /// Looks up what records lack.
 pub(super) struct Toast {
-    runtime: Handle,
     connector: Connector,
-    /// Made at the first look-up, and again when it broke.
+    /// Made at the first look-up, and again when it broke. Dropped before the runtime that drives it.
     control: Option<Control>,
+    runtime: Runtime,
+    /// When it was driven last.
+    driven: Instant,
     /// What was true of the tables, by their oids, at the last look-up; `None` of one that was gone.
     known: HashMap<u32, Option<TableNow>>,
     /// How many records are looked up at once.
@@ -102,16 +109,17 @@ impl Intake {
 
 impl Toast {
     /// For a run's intake.
-    pub(super) fn new(setting: &Setting) -> Self {
-        Self {
-            runtime: setting.runtime.clone(),
+    pub(super) fn new(setting: &Setting) -> std::io::Result<Self> {
+        Ok(Self {
             connector: setting.connector.clone(),
             control: None,
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            driven: Instant::now(),
             known: HashMap::new(),
             at_once: FIRST_PENDINGS,
             spare: Batch::default(),
             warned: HashSet::new(),
-        }
+        })
     }
 
     fn complete(&mut self, intake: &mut Intake, mut full: Batch) -> Result<Batch, Fault> {
@@ -120,12 +128,17 @@ impl Toast {
         let mut rest = full.rest();
         let mut left = full.pendings();
         let (mut found, mut gone, mut unknown) = (0, 0, 0);
+        let mut ticked = Instant::now();
         while !left.is_empty() {
             let (now, later) = left.split_at(left.len().min(self.at_once));
             let began = Instant::now();
             let mut bytes = 0;
             let mut answer = self.ask(intake, &full, now)?;
             for place in 0..now.len() {
+                if ticked.elapsed() >= TICK {
+                    intake.tick()?;
+                    ticked = Instant::now();
+                }
                 let Some(waiting) = rest.next(&mut out) else { break };
                 match self.next_row(intake, &mut answer, place)? {
                     Answered::Gone => gone += 1,
@@ -169,6 +182,7 @@ impl Toast {
         out.changes.append(&mut full.changes);
         full.clear(2 * BATCH_BYTES_WITHIN);
         self.spare = full;
+        self.driven = Instant::now();
         Ok(out)
     }
 
@@ -238,6 +252,10 @@ impl Toast {
 
     /// Sends commands; their rows come one by one.
     fn send(&mut self, intake: &mut Intake, sql: &str) -> Result<Rowstream, Fault> {
+        if self.driven.elapsed() >= IDLE {
+            // The server may have closed the connection meanwhile; nobody has looked.
+            wait(&self.runtime, intake, async { tokio::time::sleep(PAUSE.0).await })?;
+        }
         let control = match self.control.take() {
             Some(control) if !control.is_closed() => control,
             _ => {
@@ -318,7 +336,7 @@ fn is_changed(error: &ControlError) -> bool {
 }
 
 /// Waits, while the connection of the stream is kept alive.
-fn wait<F: Future>(runtime: &Handle, intake: &mut Intake, future: F) -> Result<F::Output, Fault> {
+fn wait<F: Future>(runtime: &Runtime, intake: &mut Intake, future: F) -> Result<F::Output, Fault> {
     let mut future = std::pin::pin!(future);
     loop {
         if let Ok(done) = runtime.block_on(async { tokio::time::timeout(TICK, future.as_mut()).await }) {
@@ -345,7 +363,7 @@ impl Patience {
         Self { pause: PAUSE.0, told: Instant::now() }
     }
 
-    fn wait(&mut self, runtime: &Handle, intake: &mut Intake, what: &str) -> Result<(), Fault> {
+    fn wait(&mut self, runtime: &Runtime, intake: &mut Intake, what: &str) -> Result<(), Fault> {
         if self.told.elapsed() >= TELL_INTERVAL {
             self.told = Instant::now();
             let connector = intake.state.snapshot().connector;
@@ -517,5 +535,20 @@ impl<'a> Iterator for Completed<'a> {
         self.next += 1;
         // What isn't UTF-8, though it was asked for, is still lacking, and so an error.
         Some(value.map_or(Cell::Unchanged, |value| value.map_or(Cell::Null, |text| Cell::Text(text.as_bytes()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn look_ups_grow_while_values_are_small_and_shrink_with_large_ones() {
+        assert_eq!(next_size(64, 64, 64 * 8_192), 128);
+        assert_eq!(next_size(64, 3, 3 * 8_192), 64);
+        assert_eq!(next_size(800, 800, 800 * 8_192), PENDINGS_MAX);
+        assert_eq!(next_size(800, 800, 800 << 20), 32);
+        assert_eq!(next_size(1, 1, 100 << 20), 1);
+        assert_eq!(next_size(64, 64, 0), 128);
     }
 }

@@ -16,4 +16,5 @@ mod snapshots;
 mod streaming;
 mod support;
 mod toast;
+mod toast_cost;
 mod truncate;

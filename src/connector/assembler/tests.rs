@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::avro::Plan;
-use crate::pgoutput::Commit;
+use crate::pgoutput::{Commit, RelationColumn, RelationMessage};
 use crate::postgres::catalog::ReplicaIdentity;
-use crate::relation::{Column, Kind, PgType, Shape};
+use crate::relation::{Column, Kind, PgType, Shape, TableRows};
 
 fn new(position: Position) -> Assembler {
     Assembler::new(position, Desk::new(Vec::new(), 0, 0, 0))
@@ -145,4 +145,72 @@ fn what_comes_out_of_order_is_an_error() {
     assert!(assembler.message(&truncate(2), &mut Batch::default()).is_err());
     assembler.message(&begin(10), &mut Batch::default()).unwrap();
     assert!(assembler.message(&begin(20), &mut Batch::default()).is_err());
+}
+
+/// The route of a table whose text may be missing in the WAL.
+fn toasted_route(is_full: bool) -> Route {
+    let column = |name: &str, in_key: bool| Column {
+        name: name.into(),
+        pg_type: PgType { oid: 25, typmod: -1, name: "text".into(), kind: Kind::Text },
+        captured: true,
+        in_key,
+    };
+    let shape = Shape {
+        oid: 2,
+        schema: "public".into(),
+        name: "notes".into(),
+        replica_identity: if is_full { ReplicaIdentity::Full } else { ReplicaIdentity::Default },
+        columns: vec![column("id", true), column("big", false)],
+        key: vec![0],
+    };
+    let relation = RelationMessage {
+        oid: 2,
+        schema: "public",
+        name: "notes",
+        replica_identity: shape.replica_identity,
+        columns: [("id", true), ("big", is_full)]
+            .map(|(name, in_replica_identity)| RelationColumn { in_replica_identity, name, type_oid: 25, typmod: -1 })
+            .to_vec(),
+    };
+    let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
+    let version = TableRows::new(&relation, &shape, false)
+        .map(|rows| Arc::new(RelationVersion { table: shape.sql_name(), rows, encoder: encoder.clone() }));
+    Route::Topic(Box::new(TopicRoute { table: shape.sql_name(), topic: TopicId(6), encoder, version }))
+}
+
+/// `U`, of relation 2: the old key if it has changed, then the new row, with a text or without.
+fn update_of(old: Option<&str>, id: &str, big: Option<&str>) -> Vec<u8> {
+    fn text(text: &str) -> Vec<u8> {
+        let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+        [&b"t"[..], &length, text.as_bytes()].concat()
+    }
+    let tuple = |kind: &[u8], cells: [Vec<u8>; 2]| [kind, &[0, 2], &cells.concat()].concat();
+    let old = old.map(|old| tuple(b"K", [text(old), b"n".to_vec()])).unwrap_or_default();
+    let new = tuple(b"N", [text(id), big.map_or(b"u".to_vec(), text)]);
+    [&b"U\0\0\0\x02"[..], &old, &new].concat()
+}
+
+#[test]
+fn an_update_that_lacks_a_value_waits_at_its_place_and_knows_where_it_comes_from() {
+    let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200)]);
+    assembler.announce(2, toasted_route(false));
+    for frame in [update_of(None, "a", Some("v")), update_of(Some("b"), "c", None), update_of(None, "a", None)] {
+        let message = crate::pgoutput::decode(&frame).unwrap();
+        assembler.message(&message, &mut batch).unwrap();
+    }
+    // A row, the tombstone of the old key, and two rows that wait.
+    assert_eq!((batch.len(), batch.pendings().len()), (4, 2));
+    assert!(batch.records().nth(1).unwrap().value.is_none());
+    let from = |ordinal| Provenance { xid: 1, commit_lsn: Lsn(200), position: Position { lsn: Lsn(100), ordinal } };
+    assert_eq!(batch.pendings().iter().map(|pending| pending.from).collect::<Vec<_>>(), [from(2), from(3)]);
+}
+
+#[test]
+fn a_value_that_is_missing_though_the_wal_should_carry_it_is_an_error() {
+    let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200)]);
+    assembler.announce(2, toasted_route(true));
+    let frame = update_of(None, "a", None);
+    let message = crate::pgoutput::decode(&frame).unwrap();
+    assert!(matches!(assembler.message(&message, &mut batch), Err(AssembleError::Encode { .. })));
+    assert!(batch.is_empty());
 }

@@ -226,3 +226,92 @@ pub fn rows_sql(tables: &[u32], rows: &[Rows<'_>], order: &[usize]) -> String {
     sql.push_str("COMMIT");
     sql
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(facts_row: &str) -> Moment {
+        facts(facts_row).unwrap().0
+    }
+
+    #[test]
+    fn a_primary_shows_what_has_ended_and_nothing_from_the_next_id_on() {
+        let moment = moment(r#"{"snapshot": "10:20:10,14", "replayed": null, "table": null}"#);
+        let seen: Vec<u32> = (8..23).filter(|xid| moment.sees(*xid, Lsn(1))).collect();
+        assert_eq!(seen, [8, 9, 11, 12, 13, 15, 16, 17, 18, 19]);
+    }
+
+    #[test]
+    fn transaction_ids_wrap_around() {
+        let moment = moment(r#"{"snapshot": "4294967290:4294967298:4294967297", "replayed": null, "table": null}"#);
+        let seen = [u32::MAX - 1, u32::MAX, 0, 1, 2, 3].map(|xid| moment.sees(xid, Lsn(1)));
+        assert_eq!(seen, [true, true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_standby_shows_what_it_has_replayed_whatever_its_snapshot_lists() {
+        let moment = moment(r#"{"snapshot": "10:20:", "replayed": "0/64", "table": null}"#);
+        assert_eq!([99, 100, 101].map(|lsn| moment.sees(15, Lsn(lsn))), [true, false, false]);
+    }
+
+    fn table() -> TableNow {
+        let row = r#"{"snapshot": "1:1:", "replayed": null, "table": {"schema": "Shop", "name": "or\"ders",
+            "columns": {"big": [25, -1], "price": [1700, 655366]},
+            "keys": [[{"name": "id", "type": "integer", "operator": "pg_catalog.="}],
+                     [{"name": "a\"b", "type": "public.citext", "operator": "public.="},
+                      {"name": "n", "type": "bpchar", "operator": "pg_catalog.="}]]}}"#;
+        facts(row).unwrap().1.unwrap()
+    }
+
+    #[test]
+    fn a_key_serves_if_all_its_columns_are_known() {
+        let table = table();
+        let names = |known: &[&str]| {
+            let key = table.unique_key(|name| known.contains(&name));
+            key.map(|key| key.iter().map(|column| column.name.clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["n", "a\"b", "id"]).unwrap(), ["id"]);
+        assert_eq!(names(&["n", "a\"b"]).unwrap(), ["a\"b", "n"]);
+        assert_eq!(names(&["n"]), None);
+        assert_eq!(table.column("price"), Some((1700, 655_366)));
+        assert_eq!(table.column("id"), None);
+    }
+
+    #[test]
+    fn rows_are_asked_for_with_every_name_and_value_quoted_and_fetched_in_order() {
+        let table = table();
+        let both = Rows {
+            table: &table,
+            is_partitioned: false,
+            columns: vec!["big", "B\"ig"],
+            key: table.unique_key(|name| name != "id").unwrap(),
+            values: vec!["it's", "x", "a\\b", ""],
+        };
+        let one = Rows {
+            table: &table,
+            is_partitioned: true,
+            columns: vec!["big"],
+            key: table.unique_key(|name| name == "id").unwrap(),
+            values: vec!["7"],
+        };
+        let sql = rows_sql(&[1, 2], &[both, one], &[0, 1, 0]);
+        let (begin, rest) = sql.split_once("SELECT pg_catalog.json_build_object").unwrap();
+        assert!(begin.ends_with(
+            "LOCK TABLE ONLY \"Shop\".\"or\"\"ders\", ONLY \"Shop\".\"or\"\"ders\" IN ACCESS SHARE MODE;\n"
+        ));
+        let (_, rows) = rest.split_once("FROM (VALUES (0, 1::pg_catalog.oid), (1, 2::pg_catalog.oid)) q").unwrap();
+        assert_eq!(
+            rows,
+            "(place, oid) ORDER BY q.place;\n\
+             DECLARE tablecast_0 NO SCROLL CURSOR FOR SELECT f.* FROM (VALUES (0, 'it''s'::public.citext, 'x'::bpchar), \
+             (1, E'a\\\\b'::public.citext, ''::bpchar)) AS k(place, k0, k1) LEFT JOIN LATERAL (SELECT true, x.\"big\", \
+             x.\"B\"\"ig\" FROM ONLY \"Shop\".\"or\"\"ders\" AS x WHERE x.\"a\"\"b\" OPERATOR(public.=) k.k0 AND \
+             x.\"n\" OPERATOR(pg_catalog.=) k.k1 LIMIT 1) f ON true ORDER BY k.place;\n\
+             DECLARE tablecast_1 NO SCROLL CURSOR FOR SELECT f.* FROM (VALUES (0, '7'::integer)) AS k(place, k0) \
+             LEFT JOIN LATERAL (SELECT true, x.\"big\" FROM \"Shop\".\"or\"\"ders\" AS x WHERE x.\"id\" \
+             OPERATOR(pg_catalog.=) k.k0 LIMIT 1) f ON true ORDER BY k.place;\n\
+             FETCH FORWARD 1 FROM tablecast_0;FETCH FORWARD 1 FROM tablecast_1;FETCH FORWARD 1 FROM tablecast_0;COMMIT"
+        );
+    }
+}
