@@ -353,24 +353,18 @@ fn a_column_that_was_changed_meanwhile_is_never_made_up_and_rows_flow_on() {
 }
 
 #[test]
-fn a_table_that_is_renamed_or_loses_its_key_while_it_is_looked_up_makes_no_error() {
-    let connector = Connector::configured(TABLE, "", "[connectors.NAME.tables.\"public.t\"]");
+fn a_table_that_gets_or_loses_a_key_behind_an_update_makes_no_error() {
+    let connector = Connector::of(TABLE);
     let daemon = connector.start_streaming();
     connector.database.execute(&format!("INSERT INTO t VALUES (1, 1, {})", sql_big("a")));
     connector.database.execute("UPDATE t SET n = 2");
     connector.records("t", 2);
     // What the daemon knows of the table is what it was before.
     connector.database.execute("UPDATE t SET n = 3; ALTER TABLE t ADD CONSTRAINT n UNIQUE (n)");
-    connector.records("t", 3);
-    // What comes first after a change of the table announces it anew.
-    connector.database.execute("UPDATE t SET n = 4");
-    connector.records("t", 4);
-    connector.database.execute("UPDATE t SET n = 5; ALTER TABLE t RENAME TO \"other name\"");
-    assert_eq!(shorter(&connector.records("t", 5)[2..]), ["1: 1 3 a…", "1: 1 4 a…", "1: 1 5 a…"]);
-    connector.database.execute("ALTER TABLE \"other name\" RENAME TO t");
-    connector.database.execute("UPDATE t SET n = 6; ALTER TABLE t DROP CONSTRAINT t_pkey");
+    assert_eq!(shorter(&connector.records("t", 3)[2..]), ["1: 1 3 a…"]);
+    connector.database.execute("UPDATE t SET n = 4; ALTER TABLE t DROP CONSTRAINT t_pkey");
     daemon.wait_for_log("can't be looked up any more");
-    connector.records("t", 5);
+    connector.records("t", 3);
 }
 
 #[test]
