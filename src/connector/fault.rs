@@ -4,7 +4,7 @@
 use super::assembler::AssembleError;
 use super::continuity::Gap;
 use super::source::TableFault;
-use crate::avro::{EncodeError, EncoderError, RegistryError};
+use crate::avro::{EncoderError, RegistryError};
 use crate::kafka::KafkaFault;
 use crate::kafka::sink::Ended;
 use crate::pgoutput::DecodeError;
@@ -98,14 +98,6 @@ impl Fault {
             }
             Fault::Replication(error) => sqlstate_remedy(error.sqlstate()?, connector),
             Fault::Control(error) => sqlstate_remedy(error.sqlstate()?, connector),
-            Fault::Assemble(AssembleError::Encode { table, source, .. })
-                if matches!(**source, EncodeError::UnchangedToast { .. }) =>
-            {
-                Some(format!(
-                    "this version can't look the value up: ALTER TABLE {table} REPLICA IDENTITY FULL; for the updates \
-                     to come, and start over for this one: `tablecast teardown {connector}`, delete the topic, run again"
-                ))
-            }
             Fault::Decode(_) | Fault::Assemble(AssembleError::OutOfOrder(_) | AssembleError::UnknownRelation(_)) => {
                 Some("this is a defect of tablecast: please report it with the message above".to_owned())
             }

@@ -18,6 +18,7 @@ use super::pace::Pace;
 use super::relations::Relations;
 use super::start::{Goal, Setting};
 use super::state::State;
+use super::toast::{PENDINGS_MAX, Toast};
 use crate::kafka::Batch;
 use crate::kafka::sink::{Ended, Sink};
 use crate::lsn::Lsn;
@@ -29,7 +30,7 @@ use crate::snapshot::Desk;
 /// A batch that has grown to this is handed over at the next commit.
 const BATCH_BYTES: usize = 1 << 20;
 /// A batch that has grown to this is handed over at once, within a transaction.
-const BATCH_BYTES_WITHIN: usize = BATCH_BYTES + (256 << 10);
+pub(super) const BATCH_BYTES_WITHIN: usize = BATCH_BYTES + (256 << 10);
 /// How long to wait for data while there is nothing else to do.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// The same while a table is read: what was read may have to be merged.
@@ -45,6 +46,8 @@ const URGENT_INTERVAL: Duration = Duration::from_millis(200);
 const CLOSE_LIMIT: Duration = Duration::from_secs(15);
 /// The same when a new run is to follow: longer than any wait of the sink, since two sinks must never be at work.
 const CLOSE_LIMIT_BEFORE_NEXT_RUN: Duration = Duration::from_secs(150);
+/// How long the last rows may wait for values that have to be looked up.
+const LAST_VALUES_LIMIT: Duration = Duration::from_secs(5);
 /// Postgres is asked to answer every few seconds: when nothing has come for so long, the connection is dead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 /// How long Postgres may take to say goodbye.
@@ -77,6 +80,10 @@ pub struct Intake {
     desk: Arc<Desk>,
     /// The run is over when there is nothing more to be read of the tables.
     ends_when_read: bool,
+    /// Looks up what records lack; `None` while it does.
+    pub(super) toast: Option<Toast>,
+    /// The end has begun, and waits no longer than until then.
+    closes_by: Option<Instant>,
 }
 
 impl Intake {
@@ -89,10 +96,10 @@ impl Intake {
         pace: Pace,
         setting: &Setting,
         desk: Arc<Desk>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let now = Instant::now();
         let batch = sink.empty_batch(Duration::ZERO).ok().flatten().unwrap_or_default();
-        Self {
+        Ok(Self {
             stream,
             handed: assembler.position().lsn,
             assembler,
@@ -110,7 +117,9 @@ impl Intake {
             pace,
             desk,
             ends_when_read: setting.goal != Goal::Stream,
-        }
+            toast: Some(Toast::new(setting)?),
+            closes_by: None,
+        })
     }
 
     /// Reads until the shutdown, or until something fails. Whatever the end, what is whole is written and acknowledged
@@ -142,7 +151,11 @@ impl Intake {
             return Err(error.into());
         }
         let is_read = self.ends_when_read && !self.desk.is_active();
-        if self.shutdown.is_requested() || (is_read && self.assembler.is_between_transactions()) {
+        let is_over = match self.closes_by {
+            Some(until) => Instant::now() >= until,
+            None => self.shutdown.is_requested() || (is_read && self.assembler.is_between_transactions()),
+        };
+        if is_over {
             return Err(Fault::Interrupted);
         }
         if self.sink.is_finished() {
@@ -205,6 +218,9 @@ impl Intake {
     /// lets Kafka's end, and one that carries the end of a transaction begun in an earlier batch is waited for.
     pub(super) fn is_full(&self) -> bool {
         let bytes = self.batch.weight();
+        if self.batch.pendings().len() >= PENDINGS_MAX {
+            return true;
+        }
         match self.assembler.is_between_transactions() {
             true => bytes >= BATCH_BYTES || self.within,
             false => bytes >= BATCH_BYTES_WITHIN,
@@ -214,7 +230,7 @@ impl Intake {
     /// Hands the batch over, and waits for an empty one.
     pub(super) fn hand_over(&mut self) -> Result<(), Fault> {
         let empty = self.empty_batch()?;
-        Ok(self.replace_batch(empty)?)
+        self.replace_batch(empty)
     }
 
     /// Waits for an empty batch.
@@ -227,22 +243,24 @@ impl Intake {
         }
     }
 
-    fn replace_batch(&mut self, mut empty: Batch) -> Result<(), Ended> {
+    fn replace_batch(&mut self, mut empty: Batch) -> Result<(), Fault> {
         empty.topics = Arc::clone(&self.batch.topics);
         let mut full = std::mem::replace(&mut self.batch, empty);
         self.assembler.seal(&mut full);
         self.send(full)
     }
 
-    /// Hands a batch over whose end is set.
-    pub(super) fn send(&mut self, full: Batch) -> Result<(), Ended> {
+    /// Hands a batch over whose end is set, once its records lack nothing. Where that fails, the run is over, and nothing
+    /// that came later is in the batch that [`close`](Self::close) finds.
+    pub(super) fn send(&mut self, full: Batch) -> Result<(), Fault> {
         self.handed_rows += full.len();
+        let full = self.completed(full)?;
         self.pace.handed_over();
-        self.pass_on(full)
+        Ok(self.pass_on(full)?)
     }
 
     /// Gives a batch to the sink: one of the stream, or a chunk, which says nothing of how fast rows come.
-    fn pass_on(&mut self, full: Batch) -> Result<(), Ended> {
+    pub(super) fn pass_on(&mut self, full: Batch) -> Result<(), Ended> {
         self.within = !full.at_boundary;
         if full.at_boundary {
             self.handed = full.end.lsn;
@@ -326,8 +344,9 @@ impl Intake {
     fn close(mut self) -> Result<(), Fault> {
         let mut last = std::mem::take(&mut self.batch);
         if self.assembler.seal_at_boundary(&mut last) && !last.is_empty() {
-            // If the sink has ended, joining it tells why.
-            let _ = self.sink.send(last);
+            self.closes_by = Some(Instant::now() + LAST_VALUES_LIMIT);
+            // What can't be completed now, the next run will bring. If the sink has ended, joining it tells why.
+            let _ = self.completed(last).map(|last| self.sink.send(last));
         }
         self.sink.close();
         let started = Instant::now();

@@ -26,6 +26,7 @@ mod start;
 pub mod state;
 pub mod supervisor;
 mod telling;
+mod toast;
 mod truncate;
 
 pub use continuity::{Gap, Slot};

@@ -14,12 +14,12 @@ use tokio::task::AbortHandle;
 use super::assembler::{Route, TopicRoute};
 use super::fault::Fault;
 use super::source::{self, Source, Table};
-use crate::avro::Encoders;
+use crate::avro::{Encoder, Encoders};
 use crate::config::Connector;
-use crate::kafka::{TopicId, TopicNames};
+use crate::kafka::{RelationVersion, TopicId, TopicNames};
 use crate::pgoutput::{self, Message, RelationMessage};
 use crate::postgres::control::Control;
-use crate::relation::{Shape, TypeMap, qualified};
+use crate::relation::{Shape, TableRows, TypeMap, qualified};
 use crate::retry::Backoff;
 use crate::snapshot::look_up_types;
 
@@ -132,7 +132,20 @@ async fn try_look_up(shared: &Shared, place: usize, announcement: &[u8]) -> Resu
     let mut known = shared.known.lock().await;
     let shape = current_shape(shared, &mut known, table, &relation).await?;
     let encoder = shared.encoders.encoder(&shape, &table.topic).await?;
-    Ok(Route::Topic(Box::new(TopicRoute { table: table.sql_name(), topic: TopicId(place as u32), encoder })))
+    let version = version(table, &relation, &shape, &encoder);
+    Ok(Route::Topic(Box::new(TopicRoute { table: table.sql_name(), topic: TopicId(place as u32), encoder, version })))
+}
+
+/// What it takes to look up values that the WAL doesn't carry, where there may be such. A table that has become a
+/// partitioned one is another table.
+fn version(
+    table: &Table,
+    relation: &RelationMessage<'_>,
+    shape: &Shape,
+    encoder: &Encoder,
+) -> Option<Arc<RelationVersion>> {
+    let rows = TableRows::new(relation, shape, table.facts.relkind == 'p')?;
+    Some(Arc::new(RelationVersion { table: table.sql_name(), rows, encoder: encoder.clone() }))
 }
 
 /// The shape that the message announces, with what the catalog knows now.

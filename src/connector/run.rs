@@ -39,7 +39,7 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
     setting.state.enter(Phase::Streaming);
     let pace = Pace::new(connector.batch_max_latency, stream.look_away(), Instant::now());
     let _readers = Readers::start(connector, relations.topics(), Arc::clone(&encoders), Arc::clone(&desk))?;
-    let intake = Intake::new(stream, acknowledger, assembler, sink, pace, setting, desk);
+    let intake = Intake::new(stream, acknowledger, assembler, sink, pace, setting, desk)?;
     intake.run(&mut relations).map_err(|fault| match fault {
         Fault::Kafka(fault) => Fault::Kafka(fault.with_key(|key| encoders.show_key(key))),
         fault => fault,

@@ -344,6 +344,15 @@ fn describe_metrics() {
     );
     describe_counter!("tablecast_restarts_total", "Runs of the connector that ended with an error.");
     describe_histogram!("tablecast_commit_seconds", Unit::Seconds, "Time from asking Kafka for a commit to its end.");
+    describe_counter!(
+        "tablecast_toast_looked_up_total",
+        "Updates whose record has values that were looked up, since they are not in the WAL."
+    );
+    describe_counter!(
+        "tablecast_toast_skipped_total",
+        "Such updates without a record: their row was gone, or the value can't be had (reason=\"unknown\")."
+    );
+    describe_histogram!("tablecast_toast_lookup_seconds", Unit::Seconds, "Time that a look-up of such values took.");
     describe_gauge!("tablecast_stored_lsn_bytes", Unit::Bytes, "The stored position, as a WAL place in bytes.");
     describe_gauge!(
         "tablecast_last_commit_timestamp_seconds",

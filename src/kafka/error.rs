@@ -38,6 +38,11 @@ pub enum KafkaFault {
     /// A topic isn't as it has to be.
     #[error("{0}")]
     Topic(#[from] super::topics::TopicFault),
+    /// A defect: a record lacks a value that is still to be looked up.
+    #[error(
+        "a batch was to be written while values of it were still missing; this is a defect of tablecast: please report it"
+    )]
+    Incomplete,
     /// The sink's thread ended without a word.
     #[error("the Kafka sink ended unexpectedly")]
     SinkGone,
@@ -75,7 +80,7 @@ impl KafkaFault {
     /// Whether a new start may succeed with nothing changed by anybody.
     pub fn is_transient(&self) -> bool {
         match self {
-            KafkaFault::StoredPosition { .. } => false,
+            KafkaFault::StoredPosition { .. } | KafkaFault::Incomplete => false,
             KafkaFault::Topic(fault) if fault.code().is_none() => false,
             KafkaFault::Call { source: KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_), .. } => false,
             _ => self.code().is_none_or(|code| !is_definite(code)),

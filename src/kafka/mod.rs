@@ -17,7 +17,10 @@ pub mod reader;
 pub mod sink;
 pub mod topics;
 
-pub use batch::{Batch, Home, Mark as BatchMark, Record, TopicId, TopicNames};
+pub use batch::{
+    Batch, Home, Kept, Mark as BatchMark, Pending, Provenance, Record, RelationVersion, Rest, TopicId, TopicNames,
+    Waiting,
+};
 pub use client::{Connection, LastError};
 pub use error::KafkaFault;
 pub use sink::Sink;

@@ -349,6 +349,9 @@ impl Worker {
     }
 
     fn write(&mut self, mut batch: Batch) -> Result<(), KafkaFault> {
+        if !batch.pendings().is_empty() {
+            return Err(KafkaFault::Incomplete);
+        }
         let now = Instant::now();
         if self.open.is_none() {
             let since = self.committed_at.map_or(MARKERS_TAKE, |at| now.saturating_duration_since(at));

@@ -17,6 +17,7 @@ mod from_catalog;
 mod key;
 mod names;
 mod shape;
+mod table_rows;
 mod types;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use error::{ShapeError, ShapeProblem};
 pub use from_catalog::relation_of;
 pub use names::qualified;
 pub use shape::{Column, Shape, ShapeOptions, Unrepresentable};
+pub use table_rows::{RowColumn, TableRows};
 #[cfg(test)]
 pub(crate) use types::built_in_types;
 pub use types::{ArrayKind, Kind, NumericLimits, PgType, TypeMap, needed_types};

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,10 @@ pub struct LateServer {
 
 impl LateServer {
     pub fn up(rng: &mut Rng) -> Self {
-        let mut server = Self { standby: None, instance: format!("merge-{}", std::process::id()), url: String::new() };
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::SeqCst);
+        let instance = format!("merge-{}-{number}", std::process::id());
+        let mut server = Self { standby: None, instance, url: String::new() };
         server.call(&["up", "postgres"]);
         let variables = server.call(&["env"]);
         let url = variables.lines().find_map(|line| line.strip_prefix("export TABLECAST_POSTGRES_URL="));

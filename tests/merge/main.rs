@@ -37,6 +37,7 @@ mod scenario;
 #[allow(dead_code, reason = "the suite uses the rest")]
 mod support;
 mod tables;
+mod toasted;
 mod topics;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -254,7 +254,7 @@ fn what_check_says_mends_what_it_finds() {
     let found = findings(&shop);
     assert_eq!(of(&found, "error", "login")[3], format!("ALTER ROLE \"{login}\" REPLICATION;"));
     assert!(of(&found, "error", "table public.t")[3].contains("GRANT SELECT ON"), "{found:#?}");
-    let toast = of(&found, "warning", "table public.t");
+    let toast = of(&found, "info", "table public.t");
     assert!(toast[3].ends_with("REPLICA IDENTITY FULL;"), "{toast:?}");
     assert!(of(&found, "error", &format!("publication tablecast_{}", shop.name))[3].contains("CREATE PUBLICATION"));
 

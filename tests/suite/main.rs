@@ -15,5 +15,7 @@ mod replication;
 mod snapshots;
 mod streaming;
 mod support;
+mod toast;
+mod toast_cost;
 mod truncate;
 mod types;

@@ -49,22 +49,6 @@ fn replica_identity_full_gives_an_unchanged_toasted_value() {
 }
 
 #[test]
-fn an_unchanged_toasted_value_that_is_not_in_the_wal_stops_the_connector_and_is_never_faked() {
-    let connector = Connector::of(
-        "CREATE TABLE t (id int PRIMARY KEY, n int, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL",
-    );
-    let daemon = connector.start_streaming();
-    connector.database.execute("INSERT INTO t VALUES (1, 1, repeat('x', 10000))");
-    connector.records("t", 1);
-    connector.database.execute("UPDATE t SET n = 2");
-    let (status, log) = daemon.wait();
-    assert_eq!(status.code(), Some(1));
-    assert!(log.contains("column \"big\" is TOASTed and was not changed"), "{log}");
-    assert!(log.contains("REPLICA IDENTITY FULL"), "{log}");
-    connector.records("t", 1);
-}
-
-#[test]
 fn excluded_columns_stay_out_and_columns_set_to_string_are_text() {
     let connector = Connector::configured(
         "CREATE TABLE t (id int PRIMARY KEY, secret text, amount numeric(10, 2))",

@@ -94,7 +94,7 @@ impl Look<'_> {
         }
     }
 
-    /// An update that leaves a TOASTed value as it is doesn't carry it.
+    /// An update that leaves a TOASTed value as it is doesn't carry it: that is no fault, but has a price.
     async fn toast(
         &mut self,
         control: &Control,
@@ -113,11 +113,11 @@ impl Look<'_> {
         let columns: Vec<_> = columns.into_iter().filter(missing).collect();
         if !columns.is_empty() {
             let message = format!(
-                "large values of {} are not in the WAL of an update that leaves them as they are: such an update stops \
-                 the connector",
+                "large values of {} are not in the WAL of an update that leaves them as they are: they are looked up in \
+                 the table by its key; to have them in the WAL instead, which grows by them",
                 columns.join(", ")
             );
-            self.warning(subject, message, format!("ALTER TABLE {} REPLICA IDENTITY FULL;", table.sql_name()));
+            self.note(subject, message, format!("ALTER TABLE {} REPLICA IDENTITY FULL;", table.sql_name()));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod reading;
 mod server;
 mod slot;
 mod tables;
+mod toasted;
 mod types;
 
 use super::control::ControlError;
@@ -19,6 +20,7 @@ pub use publication::{PublicationFacts, PublishedTable, add_tables_sql, create_p
 pub use reading::{Ended, HeapFacts, Published, SnapshotFacts, Writer};
 pub use server::ServerFacts;
 pub use slot::{SlotFacts, WalStatus};
+pub use toasted::{KeyColumn, Moment, Rows, TableNow, facts, facts_sql, rows_sql};
 
 /// The name of a table with its schema. Its `Display` is SQL, quoted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -262,7 +262,7 @@ impl Control {
 
 /// The first transaction id from which on it sees nothing, and those in progress before that, of
 /// `xmin:xmax:xip,xip,…`; as 32 bits, as the stream has them.
-fn snapshot(text: &str) -> Option<(u32, Vec<u32>)> {
+pub(super) fn snapshot(text: &str) -> Option<(u32, Vec<u32>)> {
     let mut parts = text.split(':');
     let (_, xmax, in_progress) = (parts.next()?, parts.next()?, parts.next()?);
     let xid = |text: &str| text.parse::<u64>().ok().map(|xid| xid as u32);

@@ -3,8 +3,20 @@
 //! Keys and values lie one after the other in `bytes`; a [`Record`] holds their lengths. A batch ends at a
 //! [`Position`], and says whether that position lies between two source transactions: only there may a Kafka
 //! transaction end. Buffers travel in a circle (encoder → sink → encoder), so that a record costs no allocation.
+//!
+//! A record whose value isn't known yet has its place and its key in the batch (`pending`). The sink takes no batch that
+//! holds one.
+
+mod pending;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+
+pub use pending::{Kept, Pending, Provenance, RelationVersion, Rest, Waiting};
+
+use pending::Pendings;
 
 use super::positions::Change;
 use crate::avro::{EncodeError, Encoder};
@@ -31,6 +43,8 @@ const NO_TOPIC: TopicId = TopicId(u32::MAX);
 const RECORD_BYTES_MIN: usize = 100;
 /// The value's length that stands for a tombstone.
 const TOMBSTONE: u32 = u32::MAX;
+/// The value's length that stands for one that is still to be looked up.
+const PENDING: u32 = u32::MAX - 1;
 
 /// One record, its bytes in the batch's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +75,8 @@ pub struct Batch {
     entries: Vec<Entry>,
     /// How many of them were dropped.
     dropped: usize,
+    /// Those that lack a value.
+    pendings: Pendings,
     /// The names that the records' [`TopicId`]s stand for.
     pub topics: TopicNames,
     /// All before it is in once this batch and those before it are.
@@ -84,6 +100,7 @@ impl Batch {
         self.bytes.shrink_to(keep_bytes);
         self.entries.clear();
         self.dropped = 0;
+        self.pendings.clear();
         self.end = Position::default();
         self.at_boundary = false;
         self.commit_time = None;
@@ -109,7 +126,7 @@ impl Batch {
 
     /// How much it counts against the bounds on memory, in bytes.
     pub fn weight(&self) -> usize {
-        self.bytes.len().max(self.entries.len() * RECORD_BYTES_MIN)
+        self.bytes.len().max(self.entries.len() * RECORD_BYTES_MIN) + self.pendings.weight()
     }
 
     /// Begins a record: encode the key into it, then its value, or a tombstone, ends it. A writer that is dropped before
@@ -144,7 +161,7 @@ impl Batch {
         writer.tombstone();
     }
 
-    /// The records in order.
+    /// The records in order. One that lacks a value shows an empty one.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         self.records_since(Mark::default())
     }
@@ -154,8 +171,7 @@ impl Batch {
         let mut rest = &self.bytes[mark.bytes..];
         let all = self.entries[mark.entries..].iter().map(move |entry| {
             let (key, after_key) = rest.split_at(entry.key_bytes as usize);
-            let value_bytes = if entry.value_bytes == TOMBSTONE { 0 } else { entry.value_bytes as usize };
-            let (value, after_value) = after_key.split_at(value_bytes);
+            let (value, after_value) = after_key.split_at(entry.value_len());
             rest = after_value;
             let value = (entry.value_bytes != TOMBSTONE).then_some(value);
             Record { topic: entry.topic, key, value, timestamp: entry.timestamp }
@@ -169,7 +185,7 @@ impl Batch {
         let mut dropped = 0;
         for entry in &mut self.entries {
             let key = start..start + entry.key_bytes as usize;
-            start = key.end + if entry.value_bytes == TOMBSTONE { 0 } else { entry.value_bytes as usize };
+            start = key.end + entry.value_len();
             if entry.topic != NO_TOPIC && is_dropped(&self.bytes[key]) {
                 entry.topic = NO_TOPIC;
                 dropped += 1;
@@ -186,6 +202,7 @@ impl Batch {
 
     /// Moves the records that came after `mark` to the end of `rest`.
     pub fn move_after(&mut self, mark: Mark, rest: &mut Batch) {
+        self.pendings.copy_after(mark.entries, &mut rest.pendings, rest.entries.len());
         rest.bytes.extend_from_slice(&self.bytes[mark.bytes..]);
         rest.entries.extend_from_slice(&self.entries[mark.entries..]);
         self.truncate(mark);
@@ -193,6 +210,7 @@ impl Batch {
 
     /// Drops the records that came after `mark`.
     pub fn truncate(&mut self, mark: Mark) {
+        self.pendings.truncate(mark.entries);
         self.bytes.truncate(mark.bytes);
         self.entries.truncate(mark.entries);
     }
@@ -231,6 +249,12 @@ impl RecordWriter<'_> {
         self.push(key_bytes, TOMBSTONE);
     }
 
+    /// Ends the record as one whose value is still to be looked up.
+    fn pending(mut self) {
+        let key_bytes = self.written();
+        self.push(key_bytes, PENDING);
+    }
+
     /// Ends the key, lets `encode` append the value, and ends the record.
     pub fn value<E>(mut self, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
         let key_bytes = self.written();
@@ -256,97 +280,5 @@ impl Drop for RecordWriter<'_> {
         if !self.done {
             self.batch.bytes.truncate(self.start);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(batch: &mut Batch, key: &[u8], value: Option<&[u8]>) {
-        let mut writer = batch.record(TopicId(3), 42);
-        writer.bytes().extend_from_slice(key);
-        match value {
-            None => writer.tombstone(),
-            Some(value) => writer
-                .value(|bytes| {
-                    bytes.extend_from_slice(value);
-                    Ok::<(), ()>(())
-                })
-                .unwrap(),
-        }
-    }
-
-    fn content(batch: &Batch) -> Vec<(&[u8], Option<&[u8]>)> {
-        batch.records().map(|record| (record.key, record.value)).collect()
-    }
-
-    #[test]
-    fn gives_the_records_back_in_order() {
-        let mut batch = Batch::default();
-        put(&mut batch, b"a", Some(b"one"));
-        put(&mut batch, b"bb", None);
-        put(&mut batch, b"", Some(b""));
-        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..])), (b"bb", None), (b"", Some(b""))]);
-        assert!(batch.records().all(|record| record.topic == TopicId(3) && record.timestamp == 42));
-    }
-
-    #[test]
-    fn a_record_that_fails_to_encode_leaves_no_trace() {
-        let mut batch = Batch::default();
-        put(&mut batch, b"a", Some(b"one"));
-        let mut writer = batch.record(TopicId(0), 0);
-        writer.bytes().extend_from_slice(b"half a key");
-        let failed = writer.value(|bytes| {
-            bytes.extend_from_slice(b"half a value");
-            Err("no")
-        });
-        assert_eq!(failed, Err("no"));
-        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..]))]);
-        assert_eq!(batch.byte_len(), 4);
-    }
-
-    #[test]
-    fn records_can_be_dropped_by_their_keys() {
-        let mut batch = Batch::default();
-        put(&mut batch, b"a", Some(b"one"));
-        let mark = batch.mark();
-        put(&mut batch, b"b", None);
-        put(&mut batch, b"c", Some(b"three"));
-        assert_eq!(batch.drop_records(|key| key == b"b"), 1);
-        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..])), (b"c", Some(b"three"))]);
-        assert_eq!(batch.records_since(mark).map(|record| record.key).collect::<Vec<_>>(), [b"c"]);
-    }
-
-    #[test]
-    fn many_short_records_weigh_more_than_their_bytes() {
-        let mut batch = Batch::default();
-        put(&mut batch, b"a", None);
-        put(&mut batch, b"b", None);
-        assert_eq!(batch.weight(), 200);
-        put(&mut batch, b"c", Some(&[0; 1_000]));
-        assert_eq!(batch.weight(), batch.byte_len());
-    }
-
-    #[test]
-    fn truncating_drops_what_came_after_the_mark() {
-        let mut batch = Batch::default();
-        put(&mut batch, b"a", Some(b"one"));
-        let mark = batch.mark();
-        put(&mut batch, b"b", None);
-        batch.truncate(mark);
-        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..]))]);
-    }
-
-    #[test]
-    fn what_came_after_the_mark_can_go_to_another_batch() {
-        let (mut batch, mut rest) = (Batch::default(), Batch::default());
-        put(&mut batch, b"a", Some(b"one"));
-        let mark = batch.mark();
-        put(&mut batch, b"b", None);
-        put(&mut batch, b"c", Some(b"three"));
-        batch.move_after(mark, &mut rest);
-        assert_eq!(content(&batch), [(&b"a"[..], Some(&b"one"[..]))]);
-        assert_eq!(content(&rest), [(&b"b"[..], None), (b"c", Some(&b"three"[..]))]);
     }
 }

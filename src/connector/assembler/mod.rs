@@ -3,12 +3,18 @@
 //! The assembler skips what the stored position says is in, puts the rest into the batch, and keeps the batch's
 //! position right: after each Commit it is the commit's end, inside a transaction it is the bound before it and the
 //! number of changes that are in. Pure: it knows no connection.
+//!
+//! An update that left a TOASTed value as it was becomes a record that lacks it, which the batch keeps in its place until
+//! the value has been looked up (`toast`).
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::avro::{EncodeError, Encoder, OldCells, fill_unchanged};
-use crate::kafka::{Batch, BatchMark, TopicId};
+use crate::kafka::{Batch, BatchMark, Provenance, RelationVersion, TopicId};
 use crate::lsn::Lsn;
 use crate::pgoutput::{Begin, Cell, Cells, Message, OldTuple};
 use crate::position::{Position, Resume};
@@ -31,6 +37,8 @@ pub struct TopicRoute {
     pub table: String,
     pub topic: TopicId,
     pub encoder: Encoder,
+    /// How values that the WAL doesn't carry are found; `None` where it carries all.
+    pub version: Option<Arc<RelationVersion>>,
 }
 
 /// A message that can't become records.
@@ -78,9 +86,19 @@ enum Place {
     /// In a transaction; `seen` counts its changes, of which the first `skip` are in Kafka already.
     In {
         timestamp: i64,
+        xid: u32,
+        commit_lsn: Lsn,
         seen: u64,
         skip: u64,
     },
+}
+
+/// A change that is to be written.
+struct Change<'s> {
+    route: &'s TopicRoute,
+    timestamp: i64,
+    from: Provenance,
+    scratch: &'s mut Scratch,
 }
 
 /// The state of the stream.
@@ -147,28 +165,28 @@ impl Assembler {
         let noted_from = self.noting.then(|| batch.mark());
         match message {
             Message::Insert { relation, new } => {
-                if let Some((route, timestamp, _)) = self.change(*relation)? {
-                    upsert(route, timestamp, new.cells(), batch)?;
+                if let Some(Change { route, timestamp, .. }) = self.change(*relation)? {
+                    insert(route, timestamp, new.cells(), batch)?;
                 }
             }
             Message::Update { relation, old, new } => {
-                if let Some((route, timestamp, scratch)) = self.change(*relation)? {
+                if let Some(mut change) = self.change(*relation)? {
                     let new = new.cells();
                     match old {
-                        None => upsert(route, timestamp, new, batch)?,
+                        None => upsert(&change, new, batch)?,
                         Some(OldTuple::Key(old)) => {
                             let filled = fill_unchanged(new, OldCells::Key(old.cells()));
-                            update(route, timestamp, old.cells(), filled, scratch, batch)?;
+                            update(&mut change, old.cells(), filled, batch)?;
                         }
                         Some(OldTuple::Full(old)) => {
                             let filled = fill_unchanged(new, OldCells::Full(old.cells()));
-                            update(route, timestamp, old.cells(), filled, scratch, batch)?;
+                            update(&mut change, old.cells(), filled, batch)?;
                         }
                     }
                 }
             }
             Message::Delete { relation, old } => {
-                if let Some((route, timestamp, _)) = self.change(*relation)? {
+                if let Some(Change { route, timestamp, .. }) = self.change(*relation)? {
                     delete(route, timestamp, old.tuple().cells(), batch)?;
                 }
             }
@@ -193,7 +211,7 @@ impl Assembler {
             Resume::AfterChanges(skip) => {
                 self.noting = if skip == 0 { self.desk.begin(begin.xid) } else { self.desk.is_noting() };
                 let timestamp = begin.commit_time.div_euclid(1_000).saturating_add(POSTGRES_EPOCH_MS);
-                Place::In { timestamp, seen: 0, skip }
+                Place::In { timestamp, xid: begin.xid, commit_lsn: begin.commit_lsn, seen: 0, skip }
             }
         };
         Ok(())
@@ -214,20 +232,23 @@ impl Assembler {
         Ok(())
     }
 
-    /// Counts a change; gives its route, its timestamp and buffers to work in, or `None` if there is nothing to write.
+    /// Counts a change; `None` if there is nothing to write.
     #[inline]
-    fn change(&mut self, relation: u32) -> Result<Option<(&TopicRoute, i64, &mut Scratch)>, AssembleError> {
+    fn change(&mut self, relation: u32) -> Result<Option<Change<'_>>, AssembleError> {
         match &mut self.place {
             Place::Between => Err(AssembleError::OutOfOrder("a change outside a transaction")),
             Place::AlreadyIn => Ok(None),
-            Place::In { timestamp, seen, skip } => {
+            Place::In { timestamp, xid, commit_lsn, seen, skip } => {
                 *seen += 1;
                 if *seen <= *skip {
                     return Ok(None);
                 }
                 self.position.ordinal = *seen;
+                let from = Provenance { xid: *xid, commit_lsn: *commit_lsn, position: self.position };
                 match self.routes.get(&relation) {
-                    Some(Route::Topic(route)) => Ok(Some((route, *timestamp, &mut self.scratch))),
+                    Some(Route::Topic(route)) => {
+                        Ok(Some(Change { route, timestamp: *timestamp, from, scratch: &mut self.scratch }))
+                    }
                     Some(Route::Nowhere) => Ok(None),
                     None => Err(AssembleError::UnknownRelation(relation)),
                 }
@@ -241,7 +262,7 @@ impl Assembler {
         let timestamp = match &mut self.place {
             Place::Between => return Err(AssembleError::OutOfOrder("a change outside a transaction")),
             Place::AlreadyIn => return Ok(Step::Done),
-            Place::In { timestamp, seen, skip } => {
+            Place::In { timestamp, seen, skip, .. } => {
                 *seen += 1;
                 if *seen <= *skip {
                     return Ok(Step::Done);
@@ -309,13 +330,29 @@ impl Assembler {
     }
 }
 
-fn upsert<'a>(
+fn insert<'a>(
     route: &TopicRoute,
     timestamp: i64,
     cells: impl Iterator<Item = Cell<'a>> + Clone,
     batch: &mut Batch,
 ) -> Result<(), AssembleError> {
     let row = batch.row(route.topic, timestamp, &route.encoder, cells.clone());
+    row.map_err(|source| route.failed(cells, source))
+}
+
+/// The new row of an update, which may lack values.
+fn upsert<'a>(
+    change: &Change<'_>,
+    cells: impl Iterator<Item = Cell<'a>> + Clone,
+    batch: &mut Batch,
+) -> Result<(), AssembleError> {
+    let Change { route, timestamp, from, .. } = change;
+    let row = match (batch.row(route.topic, *timestamp, &route.encoder, cells.clone()), &route.version) {
+        (Err(EncodeError::UnchangedToast { .. }), Some(version)) => {
+            batch.pend(route.topic, *timestamp, version, *from, cells.clone())
+        }
+        (row, _) => row,
+    };
     row.map_err(|source| route.failed(cells, source))
 }
 
@@ -333,178 +370,26 @@ fn delete<'a>(
 
 /// An update whose old row the WAL carries: the key may have changed, and unchanged TOASTed values may be in it.
 fn update<'a>(
-    route: &TopicRoute,
-    timestamp: i64,
+    change: &mut Change<'_>,
     old: Cells<'a>,
     new: impl Iterator<Item = Cell<'a>> + Clone,
-    scratch: &mut Scratch,
     batch: &mut Batch,
 ) -> Result<(), AssembleError> {
+    let Change { route, timestamp, scratch, .. } = change;
     scratch.old.clear();
     scratch.new.clear();
     route.encoder.encode_key(old.clone(), &mut scratch.old).map_err(|source| route.failed(old, source))?;
     let key = route.encoder.encode_key(new.clone(), &mut scratch.new);
     key.map_err(|source| route.failed(new.clone(), source))?;
     if scratch.old != scratch.new {
-        batch.tombstone(route.topic, timestamp, &scratch.old);
+        batch.tombstone(route.topic, *timestamp, &scratch.old);
     }
-    upsert(route, timestamp, new, batch)
+    upsert(change, new, batch)
 }
 
 impl TopicRoute {
     #[cold]
     fn failed<'a>(&self, cells: impl Iterator<Item = Cell<'a>> + Clone, source: EncodeError) -> AssembleError {
         AssembleError::Encode { table: self.table.clone(), key: self.encoder.show_key(cells), source: Box::new(source) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::avro::Plan;
-    use crate::pgoutput::Commit;
-    use crate::postgres::catalog::ReplicaIdentity;
-    use crate::relation::{Column, Kind, PgType, Shape, Unrepresentable};
-
-    fn new(position: Position) -> Assembler {
-        Assembler::new(position, Desk::new(Vec::new(), 0, 0, 0))
-    }
-
-    fn begin(commit_lsn: u64) -> Message<'static> {
-        Message::Begin(Begin { commit_lsn: Lsn(commit_lsn), commit_time: 0, xid: 1 })
-    }
-
-    fn commit(commit_lsn: u64, end_lsn: u64) -> Message<'static> {
-        Message::Commit(Commit { commit_lsn: Lsn(commit_lsn), end_lsn: Lsn(end_lsn), commit_time: 0 })
-    }
-
-    /// Of a table that isn't mapped, or, as relation 2, of one that is.
-    fn truncate(relation: u32) -> Message<'static> {
-        Message::Truncate { relations: vec![relation], cascade: false, restart_identity: false }
-    }
-
-    /// The route of a table with one column, its key.
-    fn route(table: &str) -> Route {
-        let pg_type = PgType { oid: 23, typmod: -1, name: "integer".into(), kind: Kind::Int4 };
-        let shape = Shape {
-            oid: 2,
-            schema: "public".into(),
-            name: table.into(),
-            replica_identity: ReplicaIdentity::Default,
-            columns: vec![Column { name: "id".into(), pg_type, captured: true, in_key: true }],
-            key: vec![0],
-            unrepresentable: Unrepresentable::Error,
-        };
-        let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
-        Route::Topic(Box::new(TopicRoute { table: shape.sql_name(), topic: TopicId(5), encoder }))
-    }
-
-    /// An assembler at the position that has been given these messages.
-    fn after(position: Position, messages: &[Message<'_>]) -> (Assembler, Batch) {
-        let (mut assembler, mut batch) = (new(position), Batch::default());
-        assembler.announce(1, Route::Nowhere);
-        assembler.announce(2, route("users"));
-        for message in messages {
-            assembler.message(message, &mut batch).unwrap();
-        }
-        (assembler, batch)
-    }
-
-    #[test]
-    fn a_keepalive_between_two_transactions_moves_the_position_and_one_within_does_not() {
-        let (mut assembler, _) = after(Position::between(Lsn(100)), &[]);
-        assembler.keepalive(Lsn(150));
-        assert_eq!(assembler.position(), Position::between(Lsn(150)));
-        assembler.message(&begin(200), &mut Batch::default()).unwrap();
-        assembler.keepalive(Lsn(300));
-        assert_eq!(assembler.position(), Position::between(Lsn(150)));
-    }
-
-    #[test]
-    fn a_keepalive_never_moves_the_position_back() {
-        let (mut assembler, _) = after(Position::between(Lsn(100)), &[]);
-        assembler.keepalive(Lsn(50));
-        assert_eq!(assembler.position(), Position::between(Lsn(100)));
-    }
-
-    #[test]
-    fn a_keepalive_before_the_rest_of_a_split_transaction_keeps_the_ordinal() {
-        let split = Position { lsn: Lsn(100), ordinal: 7 };
-        let (mut assembler, _) = after(split, &[]);
-        assembler.keepalive(Lsn(150));
-        assert_eq!(assembler.position(), split);
-    }
-
-    #[test]
-    fn a_commit_moves_the_position_to_its_end_and_what_is_in_is_skipped() {
-        let (assembler, batch) = after(Position::between(Lsn(100)), &[begin(60), commit(60, 100)]);
-        assert_eq!((assembler.position(), batch.transactions), (Position::between(Lsn(100)), 0));
-        let (assembler, batch) = after(Position::between(Lsn(100)), &[begin(100), commit(100, 140)]);
-        assert_eq!((assembler.position(), batch.transactions), (Position::between(Lsn(140)), 1));
-    }
-
-    #[test]
-    fn a_batch_that_ends_within_a_transaction_has_the_bound_before_it_and_the_count_of_its_changes() {
-        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200), truncate(1), truncate(1)]);
-        assembler.seal(&mut batch);
-        assert_eq!((batch.end, batch.at_boundary), (Position { lsn: Lsn(100), ordinal: 2 }, false));
-    }
-
-    #[test]
-    fn a_batch_that_is_sealed_at_the_boundary_ends_at_the_last_whole_transaction() {
-        let messages = [begin(100), commit(100, 140), begin(200), truncate(1)];
-        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &messages);
-        assert!(assembler.seal_at_boundary(&mut batch));
-        assert_eq!((batch.end, batch.at_boundary), (Position::between(Lsn(140)), true));
-        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200), truncate(1)]);
-        assert!(!assembler.seal_at_boundary(&mut batch));
-    }
-
-    #[test]
-    fn a_truncate_counts_as_in_only_once_its_tombstones_are() {
-        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200), truncate(1)]);
-        let step = assembler.message(&truncate(2), &mut batch).unwrap();
-        let timestamp = POSTGRES_EPOCH_MS;
-        let users = Truncated { table: "public.users".into(), topic: TopicId(5), timestamp };
-        assert_eq!(step, Step::Truncate(vec![users]));
-        assembler.seal(&mut batch);
-        assert_eq!(batch.end, Position { lsn: Lsn(100), ordinal: 1 });
-        assembler.truncated();
-        assembler.seal(&mut batch);
-        assert_eq!(batch.end, Position { lsn: Lsn(100), ordinal: 2 });
-    }
-
-    #[test]
-    fn a_truncate_that_is_in_already_empties_nothing() {
-        let split = Position { lsn: Lsn(100), ordinal: 1 };
-        let (mut assembler, mut batch) = after(split, &[begin(60)]);
-        assert_eq!(assembler.message(&truncate(2), &mut batch).unwrap(), Step::Done);
-        let (mut assembler, mut batch) = after(split, &[begin(200)]);
-        assert_eq!(assembler.message(&truncate(2), &mut batch).unwrap(), Step::Done);
-        assert!(matches!(assembler.message(&truncate(2), &mut batch), Ok(Step::Truncate(_))));
-    }
-
-    #[test]
-    fn a_batch_is_split_where_its_last_whole_transaction_ends() {
-        let messages = [begin(100), commit(100, 140), begin(200), truncate(1)];
-        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &messages);
-        let mut rest = Batch::default();
-        batch.tombstone(TopicId(5), 0, b"of the second");
-        assert!(assembler.has_boundary());
-        assembler.split_at_boundary(&mut batch, &mut rest);
-        assert_eq!((batch.end, batch.at_boundary, batch.len()), (Position::between(Lsn(140)), true, 0));
-        assert_eq!((batch.transactions, rest.transactions, rest.len()), (1, 0, 1));
-        assembler.seal(&mut rest);
-        assert_eq!((rest.end, rest.at_boundary), (Position { lsn: Lsn(140), ordinal: 1 }, false));
-        assert!(!assembler.has_boundary());
-    }
-
-    #[test]
-    fn what_comes_out_of_order_is_an_error() {
-        let mut assembler = new(Position::default());
-        assert!(assembler.message(&commit(1, 2), &mut Batch::default()).is_err());
-        assert!(assembler.message(&truncate(2), &mut Batch::default()).is_err());
-        assembler.message(&begin(10), &mut Batch::default()).unwrap();
-        assert!(assembler.message(&begin(20), &mut Batch::default()).is_err());
     }
 }
