@@ -155,7 +155,7 @@ fn unknown_settings_name_the_line_and_the_nearest_known_one() {
             "5: connectors.shop.snapshto: unknown setting; did you mean `snapshot`?",
             "6: connectors.shop.colour: unknown setting; known here: `database_url`, `slot`, `publication`, \
              `delivery`, \
-             `snapshot`, `snapshot_readers`, `snapshot_chunk_bytes`, `topic`, `tables`, `batch_max_bytes`, `batch_max_latency`, \
+             `snapshot`, `snapshot_readers`, `snapshot_chunk_bytes`, `topic`, `tables`, `unrepresentable`, `batch_max_bytes`, `batch_max_latency`, \
              `position_interval`",
             "8: connectors.shop.tables.\"public.a\".exclude_column: unknown setting; did you mean `exclude_columns`?",
         ]
