@@ -155,8 +155,8 @@ fn unknown_settings_name_the_line_and_the_nearest_known_one() {
             "5: connectors.shop.snapshto: unknown setting; did you mean `snapshot`?",
             "6: connectors.shop.colour: unknown setting; known here: `database_url`, `slot`, `publication`, \
              `delivery`, \
-             `snapshot`, `snapshot_readers`, `snapshot_chunk_bytes`, `topic`, `tables`, `batch_max_bytes`, `batch_max_latency`, \
-             `position_interval`",
+             `snapshot`, `snapshot_readers`, `snapshot_chunk_bytes`, `topic`, `tables`, `unrepresentable`, \
+             `batch_max_bytes`, `batch_max_latency`, `position_interval`",
             "8: connectors.shop.tables.\"public.a\".exclude_column: unknown setting; did you mean `exclude_columns`?",
         ]
     );
@@ -206,7 +206,8 @@ fn references_that_lead_nowhere_name_the_variable_and_the_setting() {
 fn choices_and_units_are_checked() {
     assert_eq!(
         mistakes_in(
-            "delivery = \"exactly_once\"\nsnapshot = \"always\"\nunrepresentable = \"nul\"\nbatch_max_bytes = \"1 parsec\"\n\
+            "delivery = \"exactly_once\"\nsnapshot = \"always\"\nunrepresentable = \"nul\"\n\
+             batch_max_bytes = \"1 parsec\"\n\
              batch_max_latency = 100\nposition_interval = \"1ms\"\n"
         ),
         [
