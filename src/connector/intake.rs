@@ -15,10 +15,11 @@ use super::acknowledger::Acknowledger;
 use super::assembler::{Assembler, Step};
 use super::fault::Fault;
 use super::pace::Pace;
-use super::relations::Relations;
+use super::relations::{Found, Relations};
 use super::start::{Goal, Setting};
 use super::state::State;
 use crate::kafka::Batch;
+use crate::kafka::positions::Change;
 use crate::kafka::sink::{Ended, Sink};
 use crate::lsn::Lsn;
 use crate::pgoutput::{self, Message};
@@ -72,7 +73,9 @@ pub struct Intake {
     silence: Duration,
     pace: Pace,
     /// Where what was read of the tables waits to be merged.
-    desk: Arc<Desk>,
+    pub(super) desk: Arc<Desk>,
+    /// Versions of tables that the stream has announced, and no row is in a batch of yet: by the relation's oid.
+    announced: Vec<(u32, Change)>,
     /// The run is over when there is nothing more to be read of the tables.
     ends_when_read: bool,
 }
@@ -106,6 +109,7 @@ impl Intake {
             silence: Duration::ZERO,
             pace,
             desk,
+            announced: Vec::new(),
             ends_when_read: setting.goal != Goal::Stream,
         }
     }
@@ -113,6 +117,7 @@ impl Intake {
     /// Reads until the shutdown, or until something fails. Whatever the end, what is whole is written and acknowledged
     /// as far as that is still possible.
     pub fn run(mut self, relations: &mut Relations) -> Result<(), Fault> {
+        self.batch.topics = relations.topics();
         let ended = self.read(relations);
         let closed = self.close();
         match ended {
@@ -186,7 +191,7 @@ impl Intake {
     fn announce(&mut self, relations: &mut Relations, announcement: &[u8]) -> Result<(), Fault> {
         let Message::Relation(relation) = pgoutput::decode(announcement)? else { return Ok(()) };
         let lookup = relations.look_up(&relation, announcement);
-        let route = loop {
+        let Found { route, announced } = loop {
             if let Some(found) = lookup.wait(TICK) {
                 break found?;
             }
@@ -194,6 +199,12 @@ impl Intake {
         };
         self.batch.topics = relations.topics();
         self.assembler.announce(relation.oid, route);
+        if self.batch.is_empty() {
+            // Of what is in Kafka already, the stream tells only to be understood.
+            self.announced.retain(|(oid, _)| *oid != relation.oid);
+        }
+        self.announced.extend(announced.map(|change| (relation.oid, change)));
+        self.state.look_at_once();
         Ok(())
     }
 
@@ -231,10 +242,18 @@ impl Intake {
     }
 
     /// Hands a batch over whose end is set.
-    pub(super) fn send(&mut self, full: Batch) -> Result<(), Ended> {
+    pub(super) fn send(&mut self, mut full: Batch) -> Result<(), Ended> {
+        self.tell_versions(&mut full);
         self.handed_rows += full.len();
         self.pace.handed_over();
         self.pass_on(full)
+    }
+
+    /// The versions under which the batch's rows are written become known with it.
+    fn tell_versions(&mut self, batch: &mut Batch) {
+        if !batch.is_empty() {
+            batch.changes.extend(self.announced.drain(..).map(|(_, change)| change));
+        }
     }
 
     /// Gives a batch to the sink: one of the stream, or a chunk, which says nothing of how fast rows come.
@@ -252,6 +271,11 @@ impl Intake {
     fn merge(&mut self) -> Result<(), Fault> {
         let position = self.assembler.position();
         let may = self.assembler.is_between_transactions() && position.ordinal == 0;
+        if may && self.desk.is_to_start_anew(position.lsn) {
+            // The next run has to find a position that is not before the place where this one ends.
+            self.hand_over()?;
+            return Err(Fault::TablesChanged);
+        }
         while may && self.desk.is_due(position.lsn) {
             let Some(mut chunk) = self.desk.take_merge(position.lsn) else { break };
             if !self.batch.is_empty() {
@@ -259,6 +283,10 @@ impl Intake {
             }
             self.assembler.seal(&mut chunk);
             self.pass_on(chunk)?;
+        }
+        while may && let Some(table) = self.desk.take_sweep() {
+            self.sweep(table)?;
+            self.desk.swept(table);
         }
         self.acknowledger.wanted = self.desk.is_waiting(position.lsn);
         Ok(())
@@ -322,6 +350,7 @@ impl Intake {
     fn close(mut self) -> Result<(), Fault> {
         let mut last = std::mem::take(&mut self.batch);
         if self.assembler.seal_at_boundary(&mut last) && !last.is_empty() {
+            self.tell_versions(&mut last);
             // If the sink has ended, joining it tells why.
             let _ = self.sink.send(last);
         }
