@@ -39,7 +39,8 @@ pub fn short(records: &[Record]) -> Vec<String> {
     records.iter().map(Record::short).collect()
 }
 
-fn word(value: &Value) -> String {
+/// A value in short.
+pub fn word(value: &Value) -> String {
     match value {
         Value::Union(_, inner) => word(inner),
         Value::Null => "null".to_owned(),
@@ -113,7 +114,7 @@ fn decode(bytes: &[u8], schemas: &mut HashMap<u32, Schema>) -> Vec<(String, Valu
 }
 
 /// A schema from the registry, by HTTP alone.
-fn schema(id: u32) -> String {
+pub fn schema(id: u32) -> String {
     let url = format!("{}/schemas/ids/{id}", variable("TABLECAST_REGISTRY"));
     let output = std::process::Command::new("curl").args(["-sf", &url]).output().unwrap();
     let body: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
