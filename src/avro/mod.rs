@@ -18,6 +18,7 @@
 //! tests); no text makes this panic; a row allocates nothing but what the caller's buffer takes to grow; no value is
 //! ever made up: what is not in the WAL ([`Cell::Unchanged`](crate::pgoutput::Cell::Unchanged)) is an error.
 
+mod difference;
 mod encoders;
 mod error;
 mod fill;

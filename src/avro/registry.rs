@@ -11,9 +11,15 @@
 use std::error::Error;
 use std::time::Duration;
 
-use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_id, post_schema};
+use schema_registry_converter::async_impl::schema_registry::{
+    SrSettings, get_schema_by_id, perform_sr_call, post_schema,
+};
 use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{RawError, RegisteredSchema, SchemaType, SuppliedSchema};
+use schema_registry_converter::schema_registry_common::{
+    RawError, RawRegisteredSchema, RegisteredSchema, SchemaType, SrCall, SuppliedSchema,
+};
+
+use super::difference::difference;
 
 /// How long the registry may take for an answer: far longer than it ever needs, and short enough that a connection
 /// which died without a word doesn't hold up a connector for long.
@@ -23,6 +29,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Registry {
     settings: SrSettings,
+    /// Whether schemas may be registered; otherwise only what is registered is used.
+    registers: bool,
 }
 
 /// The registry didn't do what it was asked to.
@@ -41,14 +49,30 @@ pub enum RegistryError {
     },
     /// The schema can't follow the one that the subject has.
     #[error(
-        "{action}: the schema is not compatible with the one before ({reason}); remedy: use another topic, or set the \
-         subject's compatibility to NONE where its readers can bear it"
+        "{action}: the schema is not compatible with the one before ({difference}; the registry says: {reason}); remedy: \
+         set the subject's compatibility to NONE where its readers can bear it, take the change of the table back, leave \
+         the column out with exclude_columns, or use another topic"
     )]
     Incompatible {
         /// What it was asked to do.
         action: String,
+        /// How the schema differs from the newest of the subject.
+        difference: String,
         /// Why it didn't.
         reason: String,
+    },
+    /// Schemas are not registered by us, and nobody has registered this one.
+    #[error(
+        "subject {subject:?} has not got the schema that the table needs ({difference}), and with registry.auto_register = \
+         false it isn't registered by tablecast; remedy: register it: {schema}"
+    )]
+    NotRegistered {
+        /// The subject.
+        subject: String,
+        /// How the schema differs from the newest of the subject.
+        difference: String,
+        /// The schema, as JSON.
+        schema: String,
     },
     /// User or password are wrong, or may not do this.
     #[error("{action}: the schema registry refuses access ({reason}); remedy: check user and password in its url")]
@@ -91,7 +115,7 @@ impl RegistryError {
             // 0: no code in the answer.
             0 | 408 | 429 | 500..=599 => RegistryError::Transient { action, reason },
             401 | 403 => RegistryError::Denied { action, reason },
-            409 => RegistryError::Incompatible { action, reason },
+            409 => RegistryError::Incompatible { action, difference: "not known".to_owned(), reason },
             _ => RegistryError::Refused { action, reason },
         }
     }
@@ -125,14 +149,63 @@ impl Registry {
         }
         let action = || "preparing for the schema registry".to_owned();
         let settings = builder.build().map_err(|error| RegistryError::new(action(), &error))?;
-        Ok(Registry { settings })
+        Ok(Registry { settings, registers: true })
     }
 
-    /// Registers a schema under `subject`, unless it is there already, and gives its id.
+    /// The same, which registers schemas only if `registers`.
+    #[must_use]
+    pub fn registering(self, registers: bool) -> Registry {
+        Registry { registers, ..self }
+    }
+
+    /// The id of a schema under `subject`; registers it, unless it is there already or that is not wanted.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+        if !self.registers {
+            return self.find(subject, schema).await;
+        }
         let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
         let registered = post_schema(&self.settings, subject.to_owned(), supplied).await;
-        registered.map(|schema| schema.id).map_err(|error| RegistryError::new(format!("registering {subject}"), &error))
+        let error = match registered {
+            Ok(schema) => return Ok(schema.id),
+            Err(error) => RegistryError::new(format!("registering {subject}"), &error),
+        };
+        match error {
+            RegistryError::Incompatible { action, reason, .. } => {
+                let difference = self.difference(subject, schema).await;
+                Err(RegistryError::Incompatible { action, difference, reason })
+            }
+            error => Err(error),
+        }
+    }
+
+    /// The id of a schema that somebody has registered under `subject`.
+    async fn find(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+        let action = || format!("looking {subject} up");
+        let body = serde_json::json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
+        let error = match perform_sr_call(&self.settings, SrCall::PostForVersion(subject, &body)).await {
+            Ok(found) => {
+                let none = || RegistryError::Refused { action: action(), reason: "its answer has no id".to_owned() };
+                return found.id.ok_or_else(none);
+            }
+            Err(error) => error,
+        };
+        let answer = error.source().and_then(|source| source.downcast_ref::<RawError>());
+        match answer.is_some_and(|answer| http_status(answer.error_code) == 404) {
+            true => Err(RegistryError::NotRegistered {
+                subject: subject.to_owned(),
+                difference: self.difference(subject, schema).await,
+                schema: schema.to_owned(),
+            }),
+            false => Err(RegistryError::new(action(), &error)),
+        }
+    }
+
+    /// How a schema differs from the newest of the subject, in words.
+    async fn difference(&self, subject: &str, schema: &str) -> String {
+        match perform_sr_call(&self.settings, SrCall::GetLatest(subject)).await {
+            Ok(RawRegisteredSchema { schema: Some(newest), .. }) => difference(&newest, schema),
+            _ => "the subject has no schema that could be read".to_owned(),
+        }
     }
 
     /// Whether a registry answers, and lets us in. Any answer of a registry's own will do, also that it has no such
@@ -276,6 +349,20 @@ mod tests {
             assert!(matches!(failure(status, body).await, RegistryError::Denied { .. }));
         }
         assert!(matches!(failure(200, "{}").await, RegistryError::Refused { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_schema_that_must_be_registered_already_is_looked_up_or_told() {
+        let (host, seen) =
+            serve(200, r#"{"subject": "users-key", "id": 7, "version": 2, "schema": "\"string\""}"#).await;
+        let registry = Registry::new(&format!("http://{host}")).unwrap().registering(false);
+        assert_eq!(registry.register("users-key", "\"string\"").await.unwrap(), 7);
+        assert_eq!(seen.lock().unwrap().as_ref().unwrap().0, "POST /subjects/users-key?deleted=false");
+        let (host, _) = serve(404, r#"{"error_code": 40403, "message": "no such schema"}"#).await;
+        let registry = Registry::new(&format!("http://{host}")).unwrap().registering(false);
+        let error = registry.register("users-key", "\"string\"").await.unwrap_err();
+        assert!(matches!(error, RegistryError::NotRegistered { .. }), "{error}");
+        assert!(error.to_string().ends_with("register it: \"string\""), "{error}");
     }
 
     #[tokio::test]

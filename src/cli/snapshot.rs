@@ -51,10 +51,10 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     let goal = Goal::Snapshot(tables.clone());
     let setting = setting(&config, connector, goal, runtime.handle().clone(), shutdown.clone());
     let state = std::sync::Arc::clone(&setting.state);
-    let registry_url = config.registry.url.clone();
+    let registry = config.registry.clone();
     let worker = std::thread::Builder::new()
         .name(format!("connector-{}", connector.name))
-        .spawn(move || run_to_goal(&setting, &registry_url))
+        .spawn(move || run_to_goal(&setting, &registry))
         .map_err(|error| Failure::Work(error.into()))?;
     let mut display = Display::new(args.json);
     let mut seen = Seen::new(&tables);

@@ -34,6 +34,9 @@ const SNAPSHOT_READERS_MAX: i64 = 64;
 const POSITION_INTERVAL: Duration = Duration::from_secs(10);
 /// Longer, and an idle connector would hold back WAL for no gain.
 const POSITION_INTERVAL_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Longer, and a topic would differ from its table for longer than anybody would look for the reason.
+const CATALOG_INTERVAL_BOUNDS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3600));
 
 /// A connector, and where the names stand that it shares with others.
 struct Placed {
@@ -82,6 +85,7 @@ fn connector(reader: &mut Reader<'_>, entry: &Entry<'_>) -> Option<Placed> {
         size(reader, &section, "snapshot_chunk_bytes", SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNK_BYTES_BOUNDS);
     let batch_max_latency = duration(reader, &section, "batch_max_latency", BATCH_MAX_LATENCY_BOUNDS);
     let position_interval = duration(reader, &section, "position_interval", POSITION_INTERVAL_BOUNDS);
+    let catalog_interval = duration(reader, &section, "catalog_interval", CATALOG_INTERVAL_BOUNDS);
     let (tables, places) = tables(reader, &section).into_iter().unzip();
     let (database, tls) = database?;
     let connector = Connector {
@@ -101,6 +105,7 @@ fn connector(reader: &mut Reader<'_>, entry: &Entry<'_>) -> Option<Placed> {
         batch_max_bytes,
         batch_max_latency: batch_max_latency.unwrap_or(BATCH_MAX_LATENCY),
         position_interval: position_interval.unwrap_or(POSITION_INTERVAL),
+        catalog_interval: catalog_interval.unwrap_or(CATALOG_INTERVAL),
     };
     let (slot, publication) = (section.place_of("slot"), section.place_of("publication"));
     Some(Placed { connector, slot, publication, tables: places })

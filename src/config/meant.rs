@@ -36,10 +36,12 @@ pub struct Kafka {
 }
 
 /// How to reach the schema registry. Its `Debug` shows no credentials.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Registry {
     /// Base URL of a Confluent-compatible API, without a slash at its end; may carry `user:password@`.
     pub url: String,
+    /// Whether schemas are registered; otherwise what is registered is used.
+    pub auto_register: bool,
 }
 
 /// The HTTP endpoint.
@@ -91,6 +93,8 @@ pub struct Connector {
     pub batch_max_latency: Duration,
     /// At most so often an idle connector stores a keepalive's position.
     pub position_interval: Duration,
+    /// So often the tables are compared with the catalog.
+    pub catalog_interval: Duration,
 }
 
 /// What a consumer may see after a crash.
@@ -190,6 +194,14 @@ impl fmt::Display for TablePattern {
 }
 
 impl Connector {
+    /// Whether the configuration maps a table of this name, as SQL writes it.
+    pub fn maps(&self, table: &str) -> bool {
+        match super::names::table_pattern(table) {
+            Ok(TablePattern::Table { schema, name }) => self.mapping_for(&schema, &name).is_some(),
+            _ => false,
+        }
+    }
+
     /// What the file says of a table: its own entry, or else the first pattern that takes it.
     pub fn mapping_for(&self, schema: &str, table: &str) -> Option<&TableMapping> {
         let matching = || self.tables.iter().filter(|mapping| mapping.pattern.matches(schema, table));
@@ -213,7 +225,7 @@ impl fmt::Debug for Kafka {
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.url.rsplit_once('@').map_or(self.url.as_str(), |(_, address)| address);
-        f.debug_struct("Registry").field("url", &address).finish()
+        f.debug_struct("Registry").field("url", &address).field("auto_register", &self.auto_register).finish()
     }
 }
 

@@ -115,9 +115,10 @@ fn check_property(reader: &mut Reader<'_>, name: &str, value: &Text) {
 /// `[registry]`.
 pub(super) fn registry(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Registry> {
     let section = required(reader, root, "registry", "url = \"http://127.0.0.1:8081\"", REGISTRY)?;
+    let auto_register = section.switch(reader, "auto_register").unwrap_or(true);
     let url = section.required_text(reader, "url", "http://127.0.0.1:8081")?;
     match base_url(&url.value) {
-        Ok(url) => Some(Registry { url }),
+        Ok(url) => Some(Registry { url, auto_register }),
         Err(problem) => {
             // The URL is not quoted: it may carry a password.
             let remedy = "write `http://HOST:8081`, or `https://USER:PASSWORD@HOST/apis/ccompat/v7`";

@@ -106,6 +106,7 @@ snapshot = "initial"
 fn what_is_not_written_has_a_default() {
     let config = parse(BASE).map_err(|error| error.to_string()).unwrap();
     assert_eq!(config.registry.url, "http://127.0.0.1:8081");
+    assert!(config.registry.auto_register);
     assert!(config.http.is_none());
     assert_eq!((config.topics.partitions, config.topics.replication_factor), (1, -1));
     let shop = shop("");
@@ -116,6 +117,7 @@ fn what_is_not_written_has_a_default() {
     assert_eq!(shop.batch_max_bytes, 4 << 20);
     assert_eq!(shop.batch_max_latency, Duration::from_millis(100));
     assert_eq!(shop.position_interval, Duration::from_secs(10));
+    assert_eq!(shop.catalog_interval, Duration::from_secs(10));
     assert_eq!(shop.topic_for("public", "users").as_deref(), Some("shop.public.users"));
 }
 
@@ -123,13 +125,14 @@ fn what_is_not_written_has_a_default() {
 fn every_setting_of_a_connector_can_be_written() {
     let shop = shop(
         "slot = \"s\"\npublication = \"P\"\ndelivery = \"at-least-once\"\n\
-         batch_max_bytes = 4_096\nbatch_max_latency = \"1s\"\nposition_interval = \"5m\"\n",
+         batch_max_bytes = 4_096\nbatch_max_latency = \"1s\"\nposition_interval = \"5m\"\ncatalog_interval = \"1m\"\n",
     );
     assert_eq!((shop.slot.as_str(), shop.publication.as_str()), ("s", "P"));
     assert_eq!(shop.delivery, Delivery::AtLeastOnce);
     assert_eq!(shop.batch_max_bytes, 4096);
     assert_eq!(shop.batch_max_latency, Duration::from_secs(1));
     assert_eq!(shop.position_interval, Duration::from_secs(300));
+    assert_eq!(shop.catalog_interval, Duration::from_secs(60));
 }
 
 #[test]
@@ -156,7 +159,7 @@ fn unknown_settings_name_the_line_and_the_nearest_known_one() {
             "6: connectors.shop.colour: unknown setting; known here: `database_url`, `slot`, `publication`, \
              `delivery`, \
              `snapshot`, `snapshot_readers`, `snapshot_chunk_bytes`, `topic`, `tables`, `unrepresentable`, \
-             `batch_max_bytes`, `batch_max_latency`, `position_interval`",
+             `batch_max_bytes`, `batch_max_latency`, `position_interval`, `catalog_interval`",
             "8: connectors.shop.tables.\"public.a\".exclude_column: unknown setting; did you mean `exclude_columns`?",
         ]
     );

@@ -15,7 +15,7 @@ use super::expand::{Environment, expand};
 
 pub(super) const ROOT: &[&str] = &["kafka", "registry", "http", "topics", "connectors"];
 pub(super) const KAFKA: &[&str] = &["bootstrap_servers", "properties"];
-pub(super) const REGISTRY: &[&str] = &["url"];
+pub(super) const REGISTRY: &[&str] = &["url", "auto_register"];
 pub(super) const HTTP: &[&str] = &["listen"];
 pub(super) const TOPICS: &[&str] = &["partitions", "replication_factor"];
 pub(super) const CONNECTOR: &[&str] = &[
@@ -32,6 +32,7 @@ pub(super) const CONNECTOR: &[&str] = &[
     "batch_max_bytes",
     "batch_max_latency",
     "position_interval",
+    "catalog_interval",
 ];
 pub(super) const TABLE: &[&str] = &["topic", "key", "exclude_columns", "columns", "snapshot", "unrepresentable"];
 
@@ -220,6 +221,16 @@ impl<'t> Section<'t> {
             format!("write a number between {} and {}", range.start, range.end - 1),
         );
         None
+    }
+
+    /// The switch `key`.
+    pub fn switch(&self, reader: &mut Reader<'_>, key: &str) -> Option<bool> {
+        let entry = self.find(key)?;
+        let value = entry.value.get_ref();
+        if value.as_bool().is_none() {
+            reader.wrong_type(&entry.place, value, "`true` or `false`");
+        }
+        value.as_bool()
     }
 
     /// The list of strings `key`.

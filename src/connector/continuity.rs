@@ -159,6 +159,7 @@ mod tests {
             origin: origin(),
             tables: BTreeMap::new(),
             backfills: BTreeMap::new(),
+            shapes: BTreeMap::new(),
         }
     }
 

@@ -48,6 +48,8 @@ pub enum Fault {
     SinkStuck { seconds: u64 },
     #[error("table {table} is new to the stream: the connector starts anew to take it in")]
     NewTable { table: String },
+    #[error("a captured table has changed: the connector starts anew to take that in")]
+    TablesChanged,
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
     #[error("a task of the connector ended without a word")]
@@ -69,6 +71,7 @@ impl Fault {
             Fault::SinkEnded(_)
             | Fault::SinkStuck { .. }
             | Fault::NewTable { .. }
+            | Fault::TablesChanged
             | Fault::Thread(_)
             | Fault::TaskGone
             | Fault::Interrupted => true,
@@ -92,7 +95,7 @@ impl Fault {
             Fault::Kafka(fault) => fault.remedy(),
             Fault::Gap(gap) => Some(gap.remedy(connector)),
             Fault::Table(fault) => Some(fault.remedy()),
-            Fault::Snapshot(error) => error.remedy(connector),
+            Fault::Snapshot(error) => error.remedy(),
             Fault::Replication(ReplicationError::PublicationGone(_) | ReplicationError::NoPublication { .. }) => {
                 sqlstate_remedy(UNDEFINED_OBJECT, connector)
             }

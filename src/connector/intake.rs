@@ -15,11 +15,12 @@ use super::acknowledger::Acknowledger;
 use super::assembler::{Assembler, Step};
 use super::fault::Fault;
 use super::pace::Pace;
-use super::relations::Relations;
+use super::relations::{Found, Relations};
 use super::start::{Goal, Setting};
 use super::state::State;
 use super::toast::{PENDINGS_MAX, Toast};
 use crate::kafka::Batch;
+use crate::kafka::positions::Change;
 use crate::kafka::sink::{Ended, Sink};
 use crate::lsn::Lsn;
 use crate::pgoutput::{self, Message};
@@ -77,7 +78,9 @@ pub struct Intake {
     silence: Duration,
     pace: Pace,
     /// Where what was read of the tables waits to be merged.
-    desk: Arc<Desk>,
+    pub(super) desk: Arc<Desk>,
+    /// Versions of tables that the stream has announced, and no row is in a batch of yet: by the relation's oid.
+    announced: Vec<(u32, Change)>,
     /// The run is over when there is nothing more to be read of the tables.
     ends_when_read: bool,
     /// Looks up what records lack; `None` while it does.
@@ -116,6 +119,7 @@ impl Intake {
             silence: Duration::ZERO,
             pace,
             desk,
+            announced: Vec::new(),
             ends_when_read: setting.goal != Goal::Stream,
             toast: Some(Toast::new(setting)?),
             closes_by: None,
@@ -125,6 +129,7 @@ impl Intake {
     /// Reads until the shutdown, or until something fails. Whatever the end, what is whole is written and acknowledged
     /// as far as that is still possible.
     pub fn run(mut self, relations: &mut Relations) -> Result<(), Fault> {
+        self.batch.topics = relations.topics();
         let ended = self.read(relations);
         let closed = self.close();
         match ended {
@@ -203,7 +208,7 @@ impl Intake {
     fn announce(&mut self, relations: &mut Relations, announcement: &[u8]) -> Result<(), Fault> {
         let Message::Relation(relation) = pgoutput::decode(announcement)? else { return Ok(()) };
         let lookup = relations.look_up(&relation, announcement);
-        let route = loop {
+        let Found { route, announced } = loop {
             if let Some(found) = lookup.wait(TICK) {
                 break found?;
             }
@@ -211,6 +216,12 @@ impl Intake {
         };
         self.batch.topics = relations.topics();
         self.assembler.announce(relation.oid, route);
+        if self.batch.is_empty() {
+            // Of what is in Kafka already, the stream tells only to be understood.
+            self.announced.retain(|(oid, _)| *oid != relation.oid);
+        }
+        self.announced.extend(announced.map(|change| (relation.oid, change)));
+        self.state.look_at_once();
         Ok(())
     }
 
@@ -252,11 +263,19 @@ impl Intake {
 
     /// Hands a batch over whose end is set, once its records lack nothing. Where that fails, the run is over, and nothing
     /// that came later is in the batch that [`close`](Self::close) finds.
-    pub(super) fn send(&mut self, full: Batch) -> Result<(), Fault> {
+    pub(super) fn send(&mut self, mut full: Batch) -> Result<(), Fault> {
+        self.tell_versions(&mut full);
         self.handed_rows += full.len();
         let full = self.completed(full)?;
         self.pace.handed_over();
         Ok(self.pass_on(full)?)
+    }
+
+    /// The versions under which the batch's rows are written become known with it.
+    fn tell_versions(&mut self, batch: &mut Batch) {
+        if !batch.is_empty() {
+            batch.changes.extend(self.announced.drain(..).map(|(_, change)| change));
+        }
     }
 
     /// Gives a batch to the sink: one of the stream, or a chunk, which says nothing of how fast rows come.
@@ -274,6 +293,11 @@ impl Intake {
     fn merge(&mut self) -> Result<(), Fault> {
         let position = self.assembler.position();
         let may = self.assembler.is_between_transactions() && position.ordinal == 0;
+        if may && self.desk.is_to_start_anew(position.lsn) {
+            // The next run has to find a position that is not before the place where this one ends.
+            self.hand_over()?;
+            return Err(Fault::TablesChanged);
+        }
         while may && self.desk.is_due(position.lsn) {
             let Some(mut chunk) = self.desk.take_merge(position.lsn) else { break };
             if !self.batch.is_empty() {
@@ -281,6 +305,10 @@ impl Intake {
             }
             self.assembler.seal(&mut chunk);
             self.pass_on(chunk)?;
+        }
+        while may && let Some(table) = self.desk.take_sweep() {
+            self.sweep(table)?;
+            self.desk.swept(table);
         }
         self.acknowledger.wanted = self.desk.is_waiting(position.lsn);
         Ok(())
@@ -344,6 +372,7 @@ impl Intake {
     fn close(mut self) -> Result<(), Fault> {
         let mut last = std::mem::take(&mut self.batch);
         if self.assembler.seal_at_boundary(&mut last) && !last.is_empty() {
+            self.tell_versions(&mut last);
             self.closes_by = Some(Instant::now() + LAST_VALUES_LIMIT);
             // What can't be completed now, the next run will bring. If the sink has ended, joining it tells why.
             let _ = self.completed(last).map(|last| self.sink.send(last));

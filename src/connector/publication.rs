@@ -1,9 +1,10 @@
 //! The publication: complete, and following the configuration.
 //!
-//! It is created where it is missing. A table that the configuration maps and the publication lacks is added, if it is
-//! new to the connector; one whose rows a topic holds already has been taken out behind our back, or was dropped and
-//! created anew, and its changes since then are lost: that is refused. A table that the connector has written and the
-//! configuration no longer maps is taken out again.
+//! It is created where it is missing. A table that the configuration maps and the publication lacks is added. One whose
+//! rows a topic holds already has been taken out behind our back, or was dropped and created anew, and its changes since
+//! then are lost: so it is read again, which follows from its membership being another one
+//! ([`changes`](super::changes)). A table that the connector has written and the configuration no longer maps is taken out
+//! again.
 
 use std::collections::BTreeMap;
 
@@ -46,17 +47,8 @@ pub fn has(publication: &PublicationFacts, table: &Table) -> bool {
         || publication.tables.iter().any(|published| published.schema == facts.schema && published.name == facts.name)
 }
 
-/// Refuses a table that the publication lacks though a topic holds its rows.
-pub fn refuse_lost(table: &Table, publication: &str, stored: Option<&TableProgress>) -> Result<(), TableFault> {
-    match stored {
-        None => Ok(()),
-        Some(stored) if stored.oid != table.facts.oid => Err(TableFault::OtherTable { table: table.sql_name() }),
-        Some(_) => Err(TableFault::NotPublished { table: table.sql_name(), publication: publication.to_owned() }),
-    }
-}
-
 /// Brings the publication in line with the configuration. A table that only a pattern maps and that can't be added is
-/// left out of `source`: one that somebody creates beside the others must not stop them.
+/// left out of `source`, if it is new: one that somebody creates beside the others must not stop them.
 pub async fn follow(
     control: &Control,
     connector: &Connector,
@@ -73,7 +65,7 @@ pub async fn follow(
             source.tables.push(table);
             continue;
         }
-        refuse_lost(&table, name, stored.get(&table.sql_name()))?;
+        let is_new = !stored.contains_key(&table.sql_name());
         let (shown, fault) =
             (table.sql_name(), TableFault::NotPublished { table: table.sql_name(), publication: name.clone() });
         match control.add_tables_to_publication(name, &[table.facts.table_name()]).await {
@@ -87,7 +79,7 @@ pub async fn follow(
                 source.tables.push(table);
             }
             Err(error) if error.sqlstate() != Some(INSUFFICIENT_PRIVILEGE) => return Err(error.into()),
-            Err(_) if table.is_mapped_by_name() => return Err(fault.into()),
+            Err(_) if table.is_mapped_by_name() || !is_new => return Err(fault.into()),
             Err(_) => {
                 let remedy = fault.remedy();
                 tracing::warn!(connector = connector.name, table = shown, remedy, "left out: {fault}");

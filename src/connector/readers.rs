@@ -26,9 +26,16 @@ pub fn desk(connector: &Connector, source: &Source, stored: &StoredPosition, hor
         Goal::Snapshot(tables) => tables.is_empty() || tables.contains(&table.sql_name()),
     };
     for (place, table) in source.tables.iter().enumerate().filter(|(_, table)| is_wanted(table)) {
-        let progress = stored.tables.get(&table.sql_name()).map(|progress| &progress.snapshot);
-        if let Some(SnapshotProgress::Reading(reading)) = progress {
+        let Some(progress) = stored.tables.get(&table.sql_name()) else { continue };
+        // One that is to be read anew, as another table or under another key, isn't read to its end before.
+        let is_it = progress.oid == table.facts.oid && progress.key == table.key;
+        if let SnapshotProgress::Reading(reading) = &progress.snapshot
+            && is_it
+        {
             let topic = TopicId(place as u32);
+            if progress.sweep.is_some() {
+                desk.sweep_after(topic);
+            }
             desk.add(ReadingId::Initial(topic), topic, None, reading.clone());
         }
     }

@@ -13,14 +13,16 @@ use super::relations::Relations;
 use super::start::{Goal, Setting, Started, start};
 use super::state::Phase;
 use super::telling::Telling;
+use super::watch::Watch;
 use crate::avro::{Encoders, Registry};
+use crate::config;
 
 /// Runs until the shutdown, or until something fails. Blocks.
-pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
+pub fn run(setting: &Setting, registry: &config::Registry) -> Result<(), Fault> {
     setting.state.starting();
     let Started { source, stream, acknowledger, ready, stored, options, horizon } = start(setting)?;
     let connector = &setting.connector;
-    let registry = Registry::new(registry_url)?;
+    let registry = Registry::new(&registry.url)?.registering(registry.auto_register);
     let encoders = Arc::new(Encoders::new(connector.name.clone(), registry, setting.runtime.clone()));
     let desk = readers::desk(connector, &source, &stored, horizon, &setting.goal);
     tracing::info!(
@@ -31,6 +33,7 @@ pub fn run(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
         delivery = if options.exactly_once { "exactly-once" } else { "at-least-once" },
         "streaming"
     );
+    let _watch = Watch::start(setting, &source, &desk);
     let mut relations = Relations::new(connector.clone(), source, Arc::clone(&encoders), setting.runtime.clone());
     let assembler = Assembler::new(stored.position, Arc::clone(&desk));
     let sink = ready.start(options, stored, Arc::clone(&setting.state) as _)?;

@@ -38,12 +38,17 @@ pub enum TableFault {
         "table {table} was written to topic {stored:?}, the configuration names {now:?}: its rows are not in that one"
     )]
     TopicChanged { table: String, stored: String, now: String },
+    #[error("table {table} is called {now} now, and the configuration doesn't map it by that name")]
+    Renamed { table: String, now: String },
     #[error(
-        "table {table} is another table than its topic was written from (it was dropped and created anew): the old rows \
-         would live on in the topic"
+        "table {table} is another table than its topic was written from (it was dropped and created anew), and with \
+         snapshot = \"never\" it isn't read again: the old rows would live on in the topic"
     )]
     OtherTable { table: String },
-    #[error("table {table} has the key ({now}), but its topic was written with ({stored}): the old keys would live on")]
+    #[error(
+        "table {table} has the key ({now}), but its topic was written with ({stored}), and with snapshot = \"never\" it \
+         isn't read again: the old keys would live on"
+    )]
     KeyChanged { table: String, stored: String, now: String },
 }
 
@@ -73,8 +78,18 @@ impl TableFault {
                 format!("ALTER PUBLICATION {} SET (publish_via_partition_root = true);", quote_ident(publication))
             }
             TableFault::TopicChanged { stored, .. } => format!("set topic = {stored:?} again, or {START_OVER}"),
-            TableFault::KeyChanged { stored, .. } => format!("go back to the key ({stored}), or {START_OVER}"),
-            TableFault::TopicGone { .. } | TableFault::OtherTable { .. } => START_OVER.to_owned(),
+            TableFault::Renamed { table, now } => format!(
+                "map it by its new name, [connectors.….tables.'{now}'] instead of '{table}', with topic = \"…\" as it was: \
+                 its rows stay; or with another topic, which starts anew"
+            ),
+            TableFault::KeyChanged { stored, .. } => format!(
+                "set snapshot = \"initial\" for the table, and it is read again and the old keys are removed; or go back to \
+                 the key ({stored})"
+            ),
+            TableFault::OtherTable { .. } => {
+                "set snapshot = \"initial\" for the table, and it is read again and the old rows are removed".to_owned()
+            }
+            TableFault::TopicGone { .. } => START_OVER.to_owned(),
         }
     }
 }
@@ -107,25 +122,24 @@ impl Table {
         matches!(self.mapping.pattern, TablePattern::Table { .. })
     }
 
-    /// Refuses to go on with a topic that was written from another table, or with another key, or that isn't this one.
-    fn check_written(&self, stored: &TableProgress) -> Result<(), TableFault> {
+    /// Refuses to go on with a topic that isn't this one, or, where the table isn't read again by itself, that was written
+    /// from another table or with another key.
+    pub fn check_written(&self, stored: &TableProgress) -> Result<(), TableFault> {
         let table = self.sql_name();
-        if stored.oid != self.facts.oid {
-            return Err(TableFault::OtherTable { table });
-        }
         if stored.topic != self.topic {
             return Err(TableFault::TopicChanged { table, stored: stored.topic.clone(), now: self.topic.clone() });
         }
-        self.check_key(&stored.key)
-    }
-
-    /// Refuses a topic that was written with another key.
-    pub fn check_key(&self, written_with: &[String]) -> Result<(), TableFault> {
-        if self.key == written_with {
+        if self.snapshot != SnapshotMode::Never {
             return Ok(());
         }
-        let (stored, now) = (written_with.join(", "), self.key.join(", "));
-        Err(TableFault::KeyChanged { table: self.sql_name(), stored, now })
+        if stored.oid != self.facts.oid {
+            return Err(TableFault::OtherTable { table });
+        }
+        if stored.key != self.key {
+            let (stored, now) = (stored.key.join(", "), self.key.join(", "));
+            return Err(TableFault::KeyChanged { table, stored, now });
+        }
+        Ok(())
     }
 
     /// The options that its mapping gives its shape.
@@ -238,15 +252,17 @@ pub async fn shape(
     Ok(Shape::new(&relation, &table.facts, &types, &table.shape_options()))
 }
 
-/// What of a table is in its topic, as the run begins.
-pub fn progress(table: &Table, stored: Option<&TableProgress>) -> Result<TableProgress, TableFault> {
-    let snapshot = match (stored, table.snapshot) {
-        (Some(stored), _) => {
-            table.check_written(stored)?;
-            stored.snapshot.clone()
-        }
-        (None, SnapshotMode::Never) => SnapshotProgress::Never,
-        (None, SnapshotMode::Initial) => SnapshotProgress::Reading(Reading::default()),
+/// The columns of the records' key as the catalog has the table now: no type needs to be known for it.
+pub fn key(table: &Table) -> Result<Vec<String>, ShapeError> {
+    let relation = relation_of(&table.facts, None);
+    Ok(Shape::new(&relation, &table.facts, &TypeMap::default(), &table.shape_options())?.key_columns())
+}
+
+/// What of a table that is new to the connector is in its topic.
+pub fn first_progress(table: &Table) -> TableProgress {
+    let snapshot = match table.snapshot {
+        SnapshotMode::Never => SnapshotProgress::Never,
+        SnapshotMode::Initial => SnapshotProgress::Reading(Reading::default()),
     };
-    Ok(TableProgress { oid: table.facts.oid, topic: table.topic.clone(), key: table.key.clone(), snapshot })
+    TableProgress { oid: table.facts.oid, topic: table.topic.clone(), key: table.key.clone(), snapshot, sweep: None }
 }

@@ -24,11 +24,14 @@ use super::acknowledger::Acknowledger;
 use super::beside::beside;
 use super::continuity::{self, Gap, Slot};
 use super::fault::Fault;
+use super::look;
 use super::publication;
+use super::renewal::{self, Known, Tables};
 use super::source::{self, Source, TableFault};
 use super::state::State;
 use crate::config::{Connector, Delivery};
 use crate::kafka::positions::{self, Origin, SnapshotProgress, StoredPosition, TableProgress};
+use crate::kafka::shapes::TableShape;
 use crate::kafka::sink::{self, Ready, SinkOptions};
 use crate::kafka::topics::{NewTopics, TopicFault, TopicState, Topics};
 use crate::kafka::{Connection, reader};
@@ -37,6 +40,7 @@ use crate::position::Position;
 use crate::postgres::control::Control;
 use crate::postgres::replication::{Endpoint, ReplicationStream, Session};
 use crate::postgres::tls::client_config;
+use crate::relation::qualified;
 use crate::shutdown::Shutdown;
 
 /// How long creating the slot may take: it waits for every transaction that is open then.
@@ -155,7 +159,7 @@ async fn find_tables(setting: &Setting) -> Result<(Control, Source), Fault> {
     let control = Control::connect_with_tls(&connector.database, &connector.tls).await?;
     let (mut source, faults) = source::find(&control, connector).await?;
     if let Some(fault) = faults.into_iter().next() {
-        return Err(fault.into());
+        return Err(renamed(setting, &control, &fault).await.unwrap_or(fault).into());
     }
     let publication = control.publication(&connector.publication).await?;
     let faults = publication.as_ref().map(|publication| publication::faults(publication, &source));
@@ -185,6 +189,17 @@ async fn find_tables(setting: &Setting) -> Result<(Control, Source), Fault> {
     }
     Topics::new(&setting.kafka)?.ensure_positions(setting.new_topics).await?;
     Ok((control, source))
+}
+
+/// Whether a table that is missing goes by another name now.
+async fn renamed(setting: &Setting, control: &Control, fault: &TableFault) -> Option<TableFault> {
+    let TableFault::Missing { table } = fault else { return None };
+    let (kafka, name) = (setting.kafka.clone(), setting.connector.name.clone());
+    // What can't be read now only leaves the error as it is.
+    let look = tokio::task::spawn_blocking(move || positions::look(&kafka, &[&name]).ok()?.remove(&name));
+    let stored = look.await.ok()??;
+    let now = control.name_of(stored.tables.get(table)?.oid).await.ok()??;
+    Some(TableFault::Renamed { table: table.clone(), now: qualified(&now.schema, &now.name) })
 }
 
 impl Prepared {
@@ -255,11 +270,19 @@ impl Prepared {
         };
         let runtime = self.setting.runtime.clone();
         let connector = &self.setting.connector;
+        renewal::follow_names(connector, &mut stored, &self.source);
+        for table in &self.source.tables {
+            if let Some(progress) = stored.tables.get(&table.sql_name()) {
+                // Before anything is changed for it.
+                table.check_written(progress)?;
+            }
+        }
         let follow = publication::follow(&self.control, connector, &mut self.source, &stored.tables);
         runtime.block_on(follow)?;
-        let tables = runtime.block_on(self.progress(&stored.tables))?;
+        // Before any is read: what comes after this look makes a difference to the next.
+        let looks = runtime.block_on(self.look())?;
         self.see_to_topics(&stored.tables)?;
-        stored.tables = tables;
+        (stored.tables, stored.shapes) = self.tables(&stored, &looks)?;
         if ready.stored.as_ref() != Some(&stored) {
             ready.store(&self.options, &stored)?;
         }
@@ -273,25 +296,44 @@ impl Prepared {
         continuity::usable(&slot)?;
         let lsn = slot.confirmed_flush.unwrap_or(Lsn::ZERO);
         let (position, origin) = (Position::between(lsn), self.origin.clone());
-        Ok(StoredPosition { position, commit_time: None, origin, tables: BTreeMap::new(), backfills: BTreeMap::new() })
+        let (tables, backfills, shapes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(StoredPosition { position, commit_time: None, origin, tables, backfills, shapes })
     }
 
-    /// What of each table is in its topic. The first rows of a table that is new to the connector are read beside the
-    /// stream, which brings whatever comes into it from now on: the slot and its place in the publication are older.
-    async fn progress(
-        &self,
-        stored: &BTreeMap<String, TableProgress>,
-    ) -> Result<BTreeMap<String, TableProgress>, Fault> {
-        let mut tables = BTreeMap::new();
+    /// The tables as the catalog has them now, by name.
+    async fn look(&self) -> Result<BTreeMap<String, TableShape>, Fault> {
+        let states = look::states(&self.control, &self.setting.connector.publication, &self.source.tables).await?;
+        let look = |table: &source::Table| {
+            let shape = look::shape(table, &table.key, states.get(&table.facts.oid)?)?;
+            Some((table.sql_name(), shape))
+        };
+        Ok(self.source.tables.iter().filter_map(look).collect())
+    }
+
+    /// What of each table is in its topic, and under what it was written. The first rows of a table that is new to the
+    /// connector are read beside the stream, which brings whatever comes into it from now on: the slot and its place in
+    /// the publication are older.
+    fn tables(&self, stored: &StoredPosition, looks: &BTreeMap<String, TableShape>) -> Result<Tables, Fault> {
+        let Setting { connector, kafka, runtime, state, .. } = &self.setting;
+        let due = state.due();
+        let known = Known { stored, looks, due: &due };
+        let (mut tables, mut shapes) = known.gone(connector, &self.source);
         for table in &self.source.tables {
             let name = table.sql_name();
-            let mut progress = source::progress(table, stored.get(&name))?;
-            if !stored.contains_key(&name) && progress.snapshot.is_to_be_read() && self.has_nothing(table).await? {
-                progress.snapshot = SnapshotProgress::Done;
-            }
+            let (progress, shape) = match stored.tables.get(&name) {
+                Some(progress) => known.renew(connector, kafka, table, progress)?,
+                None => {
+                    let mut progress = source::first_progress(table);
+                    if progress.snapshot.is_to_be_read() && runtime.block_on(self.has_nothing(table))? {
+                        progress.snapshot = SnapshotProgress::Done;
+                    }
+                    (progress, looks.get(&name).cloned())
+                }
+            };
+            shapes.extend(shape.map(|shape| (name.clone(), shape)));
             tables.insert(name, progress);
         }
-        Ok(tables)
+        Ok((tables, shapes))
     }
 
     /// Whether there is nothing to read of the table: it is empty, and nobody had begun to write to it before. To read it

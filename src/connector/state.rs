@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::kafka::positions::{BackfillProgress, SnapshotProgress, StoredPosition};
+use crate::kafka::shapes::TableShape;
 use crate::kafka::sink::{Committed, SinkObserver};
 use crate::lsn::Lsn;
 use crate::position::Position;
@@ -88,6 +90,8 @@ pub struct State {
     stored_lsn: AtomicU64,
     shown: Mutex<Snapshot>,
     readings: Mutex<Readings>,
+    /// The stream has announced a table.
+    announced: Notify,
 }
 
 /// What of the tables is in Kafka.
@@ -95,10 +99,24 @@ pub struct State {
 struct Readings {
     tables: BTreeMap<String, SnapshotProgress>,
     backfills: BTreeMap<i64, BackfillProgress>,
+    shapes: BTreeMap<String, TableShape>,
+    /// Where the topics ended of the tables that are swept when they are read.
+    sweeps: BTreeMap<String, Vec<i64>>,
     /// The run's, while it lasts.
     desk: Option<Arc<Desk>>,
     /// What the last run had finished.
     finished: Vec<Report>,
+    /// Tables that a run may begin to read again, by name.
+    due: BTreeMap<String, Due>,
+}
+
+/// A table was seen in this shape, and what was written under former ones lies before this place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due {
+    /// The shape.
+    pub shape: TableShape,
+    /// The place.
+    pub at: Lsn,
 }
 
 impl State {
@@ -115,7 +133,12 @@ impl State {
             transactions: 0,
             reading: Vec::new(),
         };
-        Arc::new(Self { stored_lsn: AtomicU64::new(0), shown: Mutex::new(shown), readings: Mutex::default() })
+        Arc::new(Self {
+            stored_lsn: AtomicU64::new(0),
+            shown: Mutex::new(shown),
+            readings: Mutex::default(),
+            announced: Notify::new(),
+        })
     }
 
     fn shown(&self) -> MutexGuard<'_, Snapshot> {
@@ -166,6 +189,36 @@ impl State {
         self.readings().backfills.clone()
     }
 
+    /// What the rows of a table's topic were written under, as it is in Kafka.
+    pub fn shape(&self, table: &str) -> Option<TableShape> {
+        self.readings().shapes.get(table).cloned()
+    }
+
+    /// Where the partitions of a table's topic ended when the reading began that a sweep follows.
+    pub fn sweep_of(&self, table: &str) -> Option<Vec<i64>> {
+        self.readings().sweeps.get(table).cloned()
+    }
+
+    /// Says that a run may begin to read a table again once it has come so far.
+    pub fn set_due(&self, table: &str, due: Due) {
+        self.readings().due.insert(table.to_owned(), due);
+    }
+
+    /// What runs before this one have found.
+    pub fn due(&self) -> BTreeMap<String, Due> {
+        self.readings().due.clone()
+    }
+
+    /// The stream has announced a table: it may have become another one.
+    pub fn look_at_once(&self) {
+        self.announced.notify_one();
+    }
+
+    /// Waits until the stream announces a table.
+    pub async fn asked_to_look(&self) {
+        self.announced.notified().await;
+    }
+
     /// Changes the phase.
     pub fn enter(&self, phase: Phase) {
         let mut shown = self.shown();
@@ -191,6 +244,10 @@ impl State {
         let mut readings = self.readings();
         readings.tables = snapshots_of(stored);
         readings.backfills.clone_from(&stored.backfills);
+        readings.shapes.clone_from(&stored.shapes);
+        let sweeps = stored.tables.iter().filter_map(|(name, table)| Some((name.clone(), table.sweep.clone()?)));
+        readings.sweeps = sweeps.collect();
+        readings.due.clear();
     }
 
     /// What may be acknowledged to Postgres.
@@ -244,6 +301,9 @@ impl SinkObserver for State {
         }
         readings.tables = tables;
         readings.backfills.clone_from(&stored.backfills);
+        if readings.shapes != stored.shapes {
+            readings.shapes.clone_from(&stored.shapes);
+        }
     }
 
     fn split(&self, position: Position) {

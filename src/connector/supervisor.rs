@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::run::run;
 use super::start::{Goal, Setting};
 use super::state::{Phase, State, States};
-use crate::config::{Config, Connector};
+use crate::config::{Config, Connector, Registry};
 use crate::kafka::Connection;
 use crate::kafka::topics::NewTopics;
 use crate::retry::Backoff;
@@ -55,7 +55,7 @@ struct Wanted {
     connector: Connector,
     kafka: Connection,
     new_topics: NewTopics,
-    registry_url: String,
+    registry: Registry,
 }
 
 /// The connectors of the configuration, or those of them that `only` names.
@@ -65,7 +65,7 @@ fn wanted(config: &Config, only: &[String]) -> BTreeMap<String, Wanted> {
         connector: connector.clone(),
         kafka: kafka_connection(config),
         new_topics: new_topics(config),
-        registry_url: config.registry.url.clone(),
+        registry: config.registry.clone(),
     };
     chosen.map(|connector| (connector.name.clone(), wanted(connector))).collect()
 }
@@ -160,9 +160,9 @@ impl Supervisor {
             shutdown: part.clone(),
             goal: Goal::Stream,
         };
-        let (registry_url, tell, thread_name) = (wanted.registry_url.clone(), self.tell.clone(), name.clone());
+        let (registry, tell, thread_name) = (wanted.registry.clone(), self.tell.clone(), name.clone());
         let thread = std::thread::Builder::new().name(format!("connector-{name}")).spawn(move || {
-            watch(&setting, &registry_url);
+            watch(&setting, &registry);
             let _ = tell.send(Event::Ended(thread_name));
         })?;
         self.running.insert(name, Running { wanted, part, thread });
@@ -221,8 +221,8 @@ impl Supervisor {
 }
 
 /// Supervises one connector; a panic is a failure like another, not a connector that seems to stream.
-fn watch(setting: &Setting, registry_url: &str) {
-    let supervised = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| supervise(setting, registry_url)));
+fn watch(setting: &Setting, registry: &Registry) {
+    let supervised = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| supervise(setting, registry)));
     if supervised.is_err() {
         let connector = &setting.connector.name;
         tracing::error!(connector, "connector panicked; this is a defect of tablecast: please report it");
@@ -231,17 +231,23 @@ fn watch(setting: &Setting, registry_url: &str) {
 }
 
 /// Runs one connector until the shutdown, or until it fails in a way that doesn't pass by itself.
-fn supervise(setting: &Setting, registry_url: &str) {
+fn supervise(setting: &Setting, registry: &Registry) {
     let connector = &setting.connector.name;
     let mut backoff = Backoff::default();
     while !setting.shutdown.is_requested() {
         let began = Instant::now();
-        let fault = match run(setting, registry_url) {
+        let fault = match run(setting, registry) {
             Ok(()) | Err(Fault::Interrupted) => break,
             Err(fault) => fault,
         };
         if fault.is_slot_taken() {
             stand_by(setting);
+            continue;
+        }
+        if matches!(fault, Fault::TablesChanged) {
+            let delay = backoff.failed_after(began.elapsed());
+            tracing::info!(connector, starts_in = ?delay, "{fault}");
+            pause(setting, delay);
             continue;
         }
         metrics::counter!("tablecast_restarts_total", "connector" => connector.clone()).increment(1);
@@ -265,11 +271,11 @@ fn supervise(setting: &Setting, registry_url: &str) {
 
 /// Runs one connector until its goal is reached, the shutdown, or a failure that doesn't pass by itself. The slot must be
 /// free: whoever has it reads the tables. Blocks.
-pub fn run_to_goal(setting: &Setting, registry_url: &str) -> Result<(), Fault> {
+pub fn run_to_goal(setting: &Setting, registry: &Registry) -> Result<(), Fault> {
     let mut backoff = Backoff::default();
     loop {
         let began = Instant::now();
-        let fault = match run(setting, registry_url) {
+        let fault = match run(setting, registry) {
             Ok(()) | Err(Fault::Interrupted) => return Ok(()),
             Err(fault) if fault.is_transient() && !fault.is_slot_taken() => fault,
             Err(fault) => return Err(fault),

@@ -23,8 +23,9 @@
 //! moved away since; then too both changes are still to come.
 //!
 //! **What can't be had is not made up.** If the column was dropped or renamed or has another type by now, or no unique
-//! index is left by which the row is found, the record is skipped, with a warning: the change of shape comes later in the
-//! stream. That verdict too takes a snapshot which sees T, since T itself may have changed the shape.
+//! index is left by which the row is found, the record is skipped, with a warning, and that is stored with what follows it:
+//! the table is read again for it ([`watch`](super::watch)). That verdict too takes a snapshot which sees T, since T itself
+//! may have changed the shape.
 //!
 //! **Windows, positions, splits** know the record by its place and its key, whether or not it comes to anything: a chunk
 //! that is read meanwhile leaves K to the stream. A batch that is written out in parts is cut behind a completed record,
@@ -52,6 +53,8 @@ use super::fault::Fault;
 use super::intake::{BATCH_BYTES_WITHIN, Intake, TICK};
 use super::start::Setting;
 use crate::config::Connector;
+use crate::kafka::positions::Change;
+use crate::kafka::shapes::Announced;
 use crate::kafka::{Batch, Kept, Pending, RelationVersion};
 use crate::pgoutput::Cell;
 use crate::postgres::catalog::{KeyColumn, Moment, Rows, TableNow, facts, facts_sql, rows_sql};
@@ -125,6 +128,8 @@ impl Toast {
     fn complete(&mut self, intake: &mut Intake, mut full: Batch) -> Result<Batch, Fault> {
         let mut out = std::mem::take(&mut self.spare);
         out.topics = Arc::clone(&full.topics);
+        // With the first part: what they say holds for its rows.
+        out.changes.append(&mut full.changes);
         let mut rest = full.rest();
         let mut left = full.pendings();
         let (mut found, mut gone, mut unknown) = (0, 0, 0);
@@ -144,7 +149,11 @@ impl Toast {
                     Answered::Gone => gone += 1,
                     Answered::Unknown => {
                         unknown += 1;
-                        self.warn(&waiting.pending.version.table);
+                        let table = &waiting.pending.version.table;
+                        self.warn(table);
+                        let announced = Announced::skipped();
+                        out.changes.push(Change::Announced { table: table.clone(), announced });
+                        intake.state.look_at_once();
                     }
                     Answered::Row(row) => {
                         found += 1;
@@ -179,7 +188,6 @@ impl Toast {
         out.at_boundary = full.at_boundary;
         out.commit_time = full.commit_time;
         out.transactions = full.transactions;
-        out.changes.append(&mut full.changes);
         full.clear(2 * BATCH_BYTES_WITHIN);
         self.spare = full;
         self.driven = Instant::now();
@@ -202,7 +210,8 @@ impl Toast {
                 connector = self.connector.name,
                 table,
                 "updates left large values as they were that can't be looked up any more: their column was dropped, renamed \
-                 or given another type since, or the table has lost its key; the records of these updates are skipped"
+                 or given another type since, or the table has lost its key; the records of these updates are skipped, and \
+                 the table is read again"
             );
         }
     }

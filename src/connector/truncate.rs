@@ -65,7 +65,7 @@ impl Intake {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<(), Fault> {
+    pub(super) fn settle(&mut self) -> Result<(), Fault> {
         let settled = self.sink.settle()?;
         loop {
             match settled.recv_timeout(TICK) {
@@ -81,9 +81,19 @@ impl Intake {
         let topic = Arc::clone(&self.batch.topics[table.topic.0 as usize]);
         let (connector, table_name) = (self.state.snapshot().connector, &table.table);
         tracing::info!(connector, table = table_name, %topic, "table was truncated; its topic is read for live keys");
+        let began = Instant::now();
+        let reading = Reading::start(self.sink.connection().clone(), Arc::clone(&topic), keys::live)?;
+        let tombstones = self.bury(table, &reading)?;
+        let took = began.elapsed();
+        tracing::info!(connector, table = table_name, %topic, tombstones, ?took, "every live key has its tombstone");
+        Ok(())
+    }
+
+    /// Writes a tombstone for each key that is found; tells how many those were.
+    pub(super) fn bury(&mut self, table: &Truncated, reading: &Reading) -> Result<u64, Fault> {
+        let (connector, table_name) = (self.state.snapshot().connector, &table.table);
         let (mut records, mut tombstones) = (0_u64, 0_u64);
-        let (began, mut told) = (Instant::now(), Instant::now());
-        let reading = Reading::start(self.sink.connection().clone(), Arc::clone(&topic))?;
+        let mut told = Instant::now();
         loop {
             match reading.wait(TICK)? {
                 Some(Told::Ended) => break,
@@ -105,9 +115,7 @@ impl Intake {
                 tracing::info!(connector, table = table_name, records, tombstones, "still emptying the topic");
             }
         }
-        let took = began.elapsed();
-        tracing::info!(connector, table = table_name, %topic, tombstones, ?took, "every live key has its tombstone");
-        Ok(())
+        Ok(tombstones)
     }
 }
 
@@ -119,15 +127,23 @@ enum Told {
 }
 
 /// A topic that is being read for its keys; given up when it is dropped.
-struct Reading {
+pub(super) struct Reading {
     told: Receiver<Result<Told, KafkaFault>>,
 }
 
+/// Told of what is found; false if nobody listens any more.
+pub(super) type Tell<'t> = &'t mut dyn FnMut(Found) -> bool;
+
 impl Reading {
-    fn start(connection: Connection, topic: Arc<str>) -> Result<Self, Fault> {
+    /// Starts to look for keys.
+    pub(super) fn start(
+        connection: Connection,
+        topic: Arc<str>,
+        find: impl FnOnce(&Connection, &str, Tell<'_>) -> Result<(), KafkaFault> + Send + 'static,
+    ) -> Result<Self, Fault> {
         let (tell, told) = sync_channel(PORTIONS);
-        std::thread::Builder::new().name("truncate".to_owned()).spawn(move || {
-            let ended = keys::live(&connection, &topic, |found| pass_on(&tell, found));
+        std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
+            let ended = find(&connection, &topic, &mut |found| pass_on(&tell, found));
             // Nobody waits for it when the intake has ended.
             let _ = tell.send(ended.map(|()| Told::Ended));
         })?;

@@ -11,8 +11,16 @@
 //! - Keys gather in a window, each with whether its newest record so far is a row; when the window is full, those that are
 //!   rows are given, and it is emptied. The newest record of a live key falls into some window, as the last of that key,
 //!   and is a row: the key is given when that window ends.
+//!
+//! [`older_than`] gives the live keys that have no record from given places on. Here one key too many would be a row lost:
+//! so nobody may be writing to the topic, and it is waited until all that was written is known to be committed or not. The
+//! keys from those places on are remembered by their hashes, drawn anew for each search: two keys in 2^64 that share one
+//! leave a dead key alive, and never kill a live one. Where there are more than memory takes, the topic is read once more
+//! for each share of the hashes.
 
-use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -30,6 +38,8 @@ const WINDOW_BYTES: usize = 8 << 20;
 const ENTRY_BYTES: usize = 64;
 /// Keys are given in portions of about this size.
 const PORTION_BYTES: usize = 64 << 10;
+/// So many hashes of keys are remembered at a time: some 18 MiB.
+const HASHES_MAX: usize = 1 << 20;
 /// After so many records it is told how far the reading is.
 const TELL_EVERY: u64 = 4096;
 
@@ -43,7 +53,7 @@ pub enum Found {
 }
 
 /// Gives the keys that live in the topic now, until `tell` returns false. Blocks.
-pub fn live(connection: &Connection, topic: &str, tell: impl FnMut(Found) -> bool) -> Result<(), KafkaFault> {
+pub fn live(connection: &Connection, topic: &str, tell: &mut dyn FnMut(Found) -> bool) -> Result<(), KafkaFault> {
     let committed = consumer(connection, topic, "read_committed")?;
     let all = consumer(connection, topic, "read_uncommitted")?;
     let (mut stable, mut open) = (Vec::new(), Vec::new());
@@ -54,11 +64,92 @@ pub fn live(connection: &Connection, topic: &str, tell: impl FnMut(Found) -> boo
         stable.push(Range { partition, start, end: stable_end });
         open.push(Range { partition, start: stable_end, end });
     }
-    let mut search = Search { topic, window: Window::new(WINDOW_BYTES), records: 0, tell };
-    if search.read(&committed, stable, |is_row| is_row)? && search.read(&all, open, |_| true)? {
+    let mut search = Search { window: Window::new(WINDOW_BYTES), records: 0, tell };
+    let listens = read(&committed, topic, stable, |record| search.take(record, |_, is_row| Some(is_row)))?
+        && read(&all, topic, open, |record| search.take(record, |_, _| Some(true)))?;
+    if listens {
         search.end_window();
     }
     Ok(())
+}
+
+/// Gives the keys that live in the topic and have no record at or after `ends`, by partition, until `tell` returns false.
+/// Nobody may be writing to the topic. Blocks.
+pub fn older_than(
+    connection: &Connection,
+    topic: &str,
+    ends: &[i64],
+    tell: &mut dyn FnMut(Found) -> bool,
+) -> Result<(), KafkaFault> {
+    reader::wait_until_settled(connection, topic)?;
+    let consumer = consumer(connection, topic, "read_committed")?;
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    for partition in partitions(&consumer, topic)? {
+        let (start, end) = bounds(&consumer, topic, partition)?;
+        // A partition that was added since has nothing older.
+        let between = usize::try_from(partition).ok().and_then(|at| ends.get(at)).map_or(start, |at| *at);
+        let between = between.clamp(start, end);
+        old.push(Range { partition, start, end: between });
+        new.push(Range { partition, start: between, end });
+    }
+    let hasher = RandomState::new();
+    let mut search = Search { window: Window::new(WINDOW_BYTES), records: 0, tell };
+    let mut share = Some(Share::all());
+    while let Some(mut now) = share {
+        let hashed =
+            |record: Option<(Option<&[u8]>, bool)>| record.and_then(|(key, _)| key).map(|key| hasher.hash_one(key));
+        let listens = read(&consumer, topic, new.clone(), |record| {
+            if let Some(hash) = hashed(record) {
+                now.note(hash, HASHES_MAX);
+            }
+            search.take(record, |_, _| None)
+        })?;
+        let is_older = |key: &[u8], is_row| now.is_missing(hasher.hash_one(key)).then_some(is_row);
+        if !listens || !read(&consumer, topic, old.clone(), |record| search.take(record, is_older))? {
+            return Ok(());
+        }
+        if !search.end_window() {
+            return Ok(());
+        }
+        share = now.next();
+    }
+    Ok(())
+}
+
+/// The hashes of the keys that were seen, of a share of all hashes.
+struct Share {
+    from: u64,
+    to: u64,
+    seen: HashSet<u64>,
+}
+
+impl Share {
+    fn all() -> Self {
+        Self { from: 0, to: u64::MAX, seen: HashSet::new() }
+    }
+
+    /// Notes a hash. Where there are too many, the share becomes smaller.
+    fn note(&mut self, hash: u64, max: usize) {
+        if (self.from..=self.to).contains(&hash) {
+            self.seen.insert(hash);
+        }
+        while self.seen.len() > max && self.from < self.to {
+            self.to = self.from + (self.to - self.from) / 2;
+            let to = self.to;
+            self.seen.retain(|hash| *hash <= to);
+        }
+    }
+
+    /// Whether it is of this share, and was not seen.
+    fn is_missing(&self, hash: u64) -> bool {
+        (self.from..=self.to).contains(&hash) && !self.seen.contains(&hash)
+    }
+
+    /// The share that follows.
+    fn next(self) -> Option<Self> {
+        let from = self.to.checked_add(1)?;
+        Some(Self { from, to: u64::MAX, seen: HashSet::new() })
+    }
 }
 
 fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<TopicConsumer, KafkaFault> {
@@ -72,77 +163,85 @@ fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<Top
 }
 
 /// The records of a partition from `start` on and before `end`.
+#[derive(Clone)]
 struct Range {
     partition: i32,
     start: i64,
     end: i64,
 }
 
-struct Search<'t, T> {
-    topic: &'t str,
+/// Gives the records of the ranges, each with its key and whether it is a row, and now and then `None` where nothing
+/// comes. False if `each` has returned false: nobody listens any more.
+fn read(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    mut unfinished: Vec<Range>,
+    mut each: impl FnMut(Option<(Option<&[u8]>, bool)>) -> bool,
+) -> Result<bool, KafkaFault> {
+    let doing = || format!("reading topic {topic:?} for its keys");
+    unfinished.retain(|range| range.start < range.end);
+    let mut assignment = TopicPartitionList::new();
+    for range in &unfinished {
+        let added = assignment.add_partition_offset(topic, range.partition, Offset::Offset(range.start));
+        added.map_err(KafkaFault::call(doing()))?;
+    }
+    consumer.assign(&assignment).map_err(KafkaFault::call(doing()))?;
+    let mut moved = Instant::now();
+    while !unfinished.is_empty() {
+        match consumer.poll(POLL) {
+            None if moved.elapsed() > STALL_TIMEOUT => {
+                let last = consumer.context().last_error.in_words();
+                return Err(KafkaFault::Stalled { doing: doing(), seconds: STALL_TIMEOUT.as_secs(), last });
+            }
+            None => {
+                if !each(None) {
+                    return Ok(false);
+                }
+            }
+            Some(Ok(message)) => {
+                let (partition, offset) = (message.partition(), message.offset());
+                let Some(at) = unfinished.iter().position(|range| range.partition == partition) else { continue };
+                let end = unfinished[at].end;
+                if offset + 1 >= end {
+                    unfinished.swap_remove(at);
+                }
+                if offset < end && !each(Some((message.key(), message.payload().is_some()))) {
+                    return Ok(false);
+                }
+                // Only now: whoever listens may have taken its time.
+                moved = Instant::now();
+            }
+            // The last places before the end may hold no record, but the mark of a transaction's end.
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                unfinished.retain(|range| range.partition != partition);
+            }
+            Some(Err(error)) => raise(topic, error)?,
+        }
+    }
+    // It would go on fetching what nobody asks for.
+    consumer.unassign().map_err(KafkaFault::call(doing()))?;
+    Ok(true)
+}
+
+struct Search<T> {
     window: Window,
     records: u64,
     tell: T,
 }
 
-impl<T: FnMut(Found) -> bool> Search<'_, T> {
-    /// Reads the ranges; `lives` says whether a key does by its newest record, given whether that is a row. False if
-    /// nobody listens any more.
-    fn read(
-        &mut self,
-        consumer: &BaseConsumer<Context>,
-        mut unfinished: Vec<Range>,
-        lives: impl Fn(bool) -> bool,
-    ) -> Result<bool, KafkaFault> {
-        let topic = self.topic;
-        let doing = || format!("reading topic {topic:?} for its keys");
-        unfinished.retain(|range| range.start < range.end);
-        let mut assignment = TopicPartitionList::new();
-        for range in &unfinished {
-            let added = assignment.add_partition_offset(topic, range.partition, Offset::Offset(range.start));
-            added.map_err(KafkaFault::call(doing()))?;
+impl<T: FnMut(Found) -> bool> Search<T> {
+    /// Takes a record, or the news that none came. `lives` says whether a key does by its newest record, given whether that
+    /// is a row; `None`: it doesn't count.
+    fn take(&mut self, record: Option<(Option<&[u8]>, bool)>, lives: impl FnOnce(&[u8], bool) -> Option<bool>) -> bool {
+        match record {
+            None => (self.tell)(Found::Records(self.records)),
+            Some((key, is_row)) => self.note(key.and_then(|key| Some((key, lives(key, is_row)?)))),
         }
-        consumer.assign(&assignment).map_err(KafkaFault::call(doing()))?;
-        let mut moved = Instant::now();
-        while !unfinished.is_empty() {
-            match consumer.poll(POLL) {
-                None if moved.elapsed() > STALL_TIMEOUT => {
-                    let last = consumer.context().last_error.in_words();
-                    return Err(KafkaFault::Stalled { doing: doing(), seconds: STALL_TIMEOUT.as_secs(), last });
-                }
-                None => {
-                    if !(self.tell)(Found::Records(self.records)) {
-                        return Ok(false);
-                    }
-                }
-                Some(Ok(message)) => {
-                    let (partition, offset) = (message.partition(), message.offset());
-                    let Some(at) = unfinished.iter().position(|range| range.partition == partition) else { continue };
-                    let end = unfinished[at].end;
-                    if offset + 1 >= end {
-                        unfinished.swap_remove(at);
-                    }
-                    if offset < end && !self.note(message.key(), lives(message.payload().is_some())) {
-                        return Ok(false);
-                    }
-                    // Only now: whoever listens may have taken its time.
-                    moved = Instant::now();
-                }
-                // The last places before the end may hold no record, but the mark of a transaction's end.
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    unfinished.retain(|range| range.partition != partition);
-                }
-                Some(Err(error)) => raise(topic, error)?,
-            }
-        }
-        // It would go on fetching what nobody asks for.
-        consumer.unassign().map_err(KafkaFault::call(doing()))?;
-        Ok(true)
     }
 
-    fn note(&mut self, key: Option<&[u8]>, lives: bool) -> bool {
+    fn note(&mut self, key: Option<(&[u8], bool)>) -> bool {
         self.records += 1;
-        if let Some(key) = key {
+        if let Some((key, lives)) = key {
             self.window.note(key, lives);
         }
         if self.window.is_full() && !self.end_window() {
@@ -211,7 +310,6 @@ mod tests {
     fn found(records: &[(u8, bool)], window_keys: usize) -> (Vec<u8>, usize) {
         let (mut keys, mut portions) = (Vec::new(), 0);
         let mut search = Search {
-            topic: "t",
             window: Window::new(window_keys * (1 + ENTRY_BYTES)),
             records: 0,
             tell: |found| {
@@ -223,7 +321,7 @@ mod tests {
             },
         };
         for (key, lives) in records {
-            assert!(search.note(Some(&[*key]), *lives));
+            assert!(search.note(Some((&[*key], *lives))));
         }
         assert!(search.end_window());
         (keys, portions)
@@ -244,8 +342,24 @@ mod tests {
 
     #[test]
     fn a_search_that_nobody_listens_to_ends() {
-        let mut search = Search { topic: "t", window: Window::new(1), records: 0, tell: |_| false };
-        assert!(!search.note(Some(b"k"), true));
+        let mut search = Search { window: Window::new(1), records: 0, tell: |_| false };
+        assert!(!search.note(Some((b"k", true))));
+    }
+
+    #[test]
+    fn shares_of_the_hashes_are_as_large_as_memory_takes_and_leave_none_out() {
+        let hashes: Vec<u64> = (0..1000).map(|_| fastrand::u64(..)).chain([0, u64::MAX]).collect();
+        let (mut share, mut shares, mut missing) = (Some(Share::all()), 0, 0);
+        while let Some(mut now) = share {
+            shares += 1;
+            hashes[..500].iter().for_each(|hash| now.note(*hash, 100));
+            assert!(now.seen.len() <= 100);
+            missing += hashes[500..].iter().filter(|hash| now.is_missing(**hash)).count();
+            assert!(hashes[..500].iter().all(|hash| !now.is_missing(*hash)));
+            share = now.next();
+        }
+        assert!((5..=20).contains(&shares), "{shares}");
+        assert_eq!(missing, 502);
     }
 
     proptest! {

@@ -2,8 +2,8 @@
 //!
 //! [`Batch`] is what the stage takes: encoded records of consecutive source transactions. [`Sink`] writes batches,
 //! each Kafka transaction ending between two source transactions, with the position that follows the records in the
-//! same transaction. [`topics`] sees to the topics, [`positions`] to what is stored, [`reader`] reads topics back,
-//! [`keys`] finds the keys that live in one.
+//! same transaction. [`topics`] sees to the topics, [`positions`] to what is stored, with the [`shapes`] of the tables,
+//! [`reader`] reads topics back, [`keys`] finds the keys that live in one.
 
 mod batch;
 mod client;
@@ -14,6 +14,7 @@ pub mod keys;
 pub mod positions;
 pub mod progress;
 pub mod reader;
+pub mod shapes;
 pub mod sink;
 pub mod topics;
 

@@ -1,5 +1,7 @@
 //! The stored position: one record per connector in a compacted topic, written in the same Kafka transaction as the
-//! records that it follows.
+//! records that it follows. Beside it stands a record for each table with what its topic was written under
+//! ([`shapes`](super::shapes)), which is written only when it changes. Where there are no Kafka transactions, a crash
+//! between the two must leave a table to be read once more rather than once too little; the sink orders them by that.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +12,7 @@ use super::client::Connection;
 use super::error::KafkaFault;
 use super::progress::Reading;
 use super::reader::{self, Reader};
+use super::shapes::{Announced, TableShape};
 use crate::position::Position;
 
 /// The compacted topic of the positions, keyed by connector.
@@ -31,6 +34,9 @@ pub struct StoredPosition {
     /// Backfills that are under way, or that ended and whose request doesn't say so yet; by the request's id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub backfills: BTreeMap<i64, BackfillProgress>,
+    /// Per table: what the rows of its topic were written under. In records of their own.
+    #[serde(skip)]
+    pub shapes: BTreeMap<String, TableShape>,
 }
 
 /// The stream to which a position belongs: in any other it means nothing.
@@ -55,8 +61,12 @@ pub struct TableProgress {
     pub topic: String,
     /// The columns of the records' key, in the key's order: under another key, the old keys would live on.
     pub key: Vec<String>,
-    /// How far the rows are in that the table held when the connector began.
+    /// How far the rows are in that the table held when the connector began, or when its reading began anew.
     pub snapshot: SnapshotProgress,
+    /// Where the topic's partitions ended when the reading began, if what is older than that has to go when it is done:
+    /// every row that the table has is written anew by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Vec<i64>>,
 }
 
 /// How far a table's first rows are in the topic.
@@ -112,6 +122,23 @@ pub enum Change {
         /// How far it is; `None`: forget it, its request says how it ended.
         progress: Option<BackfillProgress>,
     },
+    /// All rows of a topic agree with this shape: it takes the place of the former one, unless more versions have been
+    /// announced since.
+    Shape {
+        /// The table's name, as SQL writes it.
+        table: String,
+        /// As the catalog has it.
+        shape: Box<TableShape>,
+        /// The versions that had been announced when it was compared.
+        announced: Vec<Announced>,
+    },
+    /// Rows of a table are written under this version.
+    Announced {
+        /// The table's name, as SQL writes it.
+        table: String,
+        /// The version.
+        announced: Announced,
+    },
 }
 
 impl SnapshotProgress {
@@ -131,13 +158,26 @@ impl SnapshotProgress {
 }
 
 impl StoredPosition {
-    /// Makes a change.
-    pub fn apply(&mut self, change: Change) {
+    /// Makes a change; gives the table whose shape has become another one.
+    pub fn apply(&mut self, change: Change) -> Option<String> {
         match change {
             Change::Snapshot { table, progress } => {
                 if let Some(table) = self.tables.get_mut(&table) {
+                    if progress == SnapshotProgress::Done {
+                        table.sweep = None;
+                    }
                     table.snapshot = progress;
                 }
+            }
+            Change::Shape { table, shape, announced } => {
+                let known = self.shapes.get(&table).map_or(&[][..], |known| &known.announced);
+                if known == announced {
+                    self.shapes.insert(table.clone(), *shape);
+                    return Some(table);
+                }
+            }
+            Change::Announced { table, announced } => {
+                return self.shapes.get_mut(&table)?.announce(&announced).then_some(table);
             }
             Change::Backfill { id, progress: Some(progress) } => {
                 self.backfills.insert(id, progress);
@@ -146,6 +186,7 @@ impl StoredPosition {
                 self.backfills.remove(&id);
             }
         }
+        None
     }
 
     /// The record's value.
@@ -170,30 +211,63 @@ pub fn look(connection: &Connection, connectors: &[&str]) -> Result<BTreeMap<Str
     }
 }
 
+/// The key of the record of a table's shape. A connector's name has no slash.
+pub fn shape_key(connector: &str, table: &str) -> String {
+    format!("{connector}/{table}")
+}
+
+/// The tables of which a connector has a record. Blocks.
+pub fn tables_with_shapes(connection: &Connection, connector: &str) -> Result<Vec<String>, KafkaFault> {
+    let found = newest(connection, &[connector])?;
+    Ok(found.into_keys().filter_map(|(_, table)| table).collect())
+}
+
 /// Other connectors' positions are none of this one's business: they may be of another version's making.
 fn read_committed(
     connection: &Connection,
     connectors: &[&str],
 ) -> Result<BTreeMap<String, StoredPosition>, KafkaFault> {
-    let mut found: BTreeMap<&str, (i64, Vec<u8>)> = BTreeMap::new();
+    let mut positions: BTreeMap<String, StoredPosition> = BTreeMap::new();
+    // In order: a connector's own record comes before those of its tables.
+    for ((connector, table), (offset, value)) in newest(connection, connectors)? {
+        let unreadable =
+            |source| KafkaFault::StoredPosition { connector: connector.clone(), topic: TOPIC, offset, source };
+        match table {
+            None => {
+                let position = serde_json::from_slice(&value).map_err(unreadable)?;
+                positions.insert(connector, position);
+            }
+            Some(table) => {
+                if let Some(stored) = positions.get_mut(&connector) {
+                    stored.shapes.insert(table, serde_json::from_slice(&value).map_err(unreadable)?);
+                }
+            }
+        }
+    }
+    Ok(positions)
+}
+
+/// By connector and, for a shape, table: the offset and the value of the newest record.
+type Newest = BTreeMap<(String, Option<String>), (i64, Vec<u8>)>;
+
+fn newest(connection: &Connection, connectors: &[&str]) -> Result<Newest, KafkaFault> {
+    let mut found = Newest::new();
     Reader::new(connection, TOPIC)?.read_to_end(|message| {
-        let key = message.key().unwrap_or_default();
-        if let Some(connector) = connectors.iter().find(|connector| connector.as_bytes() == key) {
+        let Ok(key) = std::str::from_utf8(message.key().unwrap_or_default()) else { return true };
+        let (connector, table) = match key.split_once('/') {
+            Some((connector, table)) => (connector, Some(table.to_owned())),
+            None => (key, None),
+        };
+        if connectors.contains(&connector) {
+            let key = (connector.to_owned(), table);
             match message.payload() {
-                Some(value) => found.insert(connector, (message.offset(), value.to_vec())),
-                None => found.remove(connector),
+                Some(value) => found.insert(key, (message.offset(), value.to_vec())),
+                None => found.remove(&key),
             };
         }
         true
     })?;
-    let parse = |(connector, (offset, value)): (&str, (i64, Vec<u8>))| {
-        let connector = connector.to_owned();
-        match serde_json::from_slice(&value) {
-            Ok(stored) => Ok((connector, stored)),
-            Err(source) => Err(KafkaFault::StoredPosition { connector, topic: TOPIC, offset, source }),
-        }
-    };
-    found.into_iter().map(parse).collect()
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -219,9 +293,11 @@ mod tests {
                     topic: "users".into(),
                     key: vec!["id".into()],
                     snapshot: SnapshotProgress::Done,
+                    sweep: None,
                 },
             )]),
             backfills: BTreeMap::new(),
+            shapes: BTreeMap::new(),
         };
         let json = concat!(
             r#"{"lsn":"16/B374D848","ordinal":3,"commit_time":1700000000000,"#,
@@ -230,5 +306,31 @@ mod tests {
         );
         assert_eq!(String::from_utf8(stored.to_bytes().unwrap()).unwrap(), json);
         assert_eq!(serde_json::from_str::<StoredPosition>(json).unwrap(), stored);
+    }
+
+    fn announced(name: &str) -> Announced {
+        Announced { columns: vec![(name.into(), 23, -1)], key: vec!["id".into()], times: 0, skipped: false }
+    }
+
+    #[test]
+    fn a_shape_takes_the_place_of_the_former_one_only_if_all_that_was_announced_was_compared() {
+        let mut stored: StoredPosition = serde_json::from_str(concat!(
+            r#"{"lsn":"0/1","commit_time":null,"system_identifier":"7","timeline":1,"database":"d","slot":"s","#,
+            r#""tables":{}}"#
+        ))
+        .unwrap();
+        stored.shapes.insert("t".into(), TableShape { natts: 1, ..TableShape::default() });
+        let note = |announced: &[Announced]| Change::Shape {
+            table: "t".into(),
+            shape: Box::new(TableShape { natts: 2, ..TableShape::default() }),
+            announced: announced.to_vec(),
+        };
+        let changed = stored.apply(Change::Announced { table: "t".into(), announced: announced("a") });
+        assert_eq!(changed.as_deref(), Some("t"));
+        assert_eq!(stored.apply(note(&[])), None);
+        assert_eq!(stored.shapes["t"].natts, 1);
+        assert_eq!(stored.apply(note(&[announced("a")])).as_deref(), Some("t"));
+        assert_eq!((stored.shapes["t"].natts, stored.shapes["t"].announced.len()), (2, 0));
+        assert_eq!(stored.apply(Change::Announced { table: "gone".into(), announced: announced("a") }), None);
     }
 }

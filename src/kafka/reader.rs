@@ -133,6 +133,18 @@ pub(super) fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Resul
     Ok(partitions)
 }
 
+/// Where the topic's partitions end now, by partition: what is written later lies at or after that. Blocks.
+pub fn ends(connection: &Connection, topic: &str) -> Result<Vec<i64>, KafkaFault> {
+    let consumer = consumer(connection, topic, "read_uncommitted")?;
+    let mut ends = Vec::new();
+    for partition in of_new(|| partitions(&consumer, topic))? {
+        let at = usize::try_from(partition).unwrap_or_default();
+        ends.resize(ends.len().max(at + 1), 0);
+        ends[at] = end(&consumer, topic, partition)?;
+    }
+    Ok(ends)
+}
+
 /// Where the partition ends for this consumer, by its isolation level.
 fn end(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> Result<i64, KafkaFault> {
     Ok(bounds(consumer, topic, partition)?.1)

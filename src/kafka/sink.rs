@@ -14,6 +14,7 @@
 //! Whoever wants to read what was written asks for it to be *settled* ([`Sink::settle`]): the answer comes when every
 //! record before has arrived at the broker, and is committed if it is whole.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -24,6 +25,7 @@ use super::client::Connection;
 use super::error::KafkaFault;
 use super::positions::{self, Change, StoredPosition};
 use super::producer::Producer;
+use super::shapes::TableShape;
 use crate::position::Position;
 
 /// How many batches exist: the one that is filled, the one that is written, and those that wait in between.
@@ -126,16 +128,32 @@ fn producer(options: &SinkOptions) -> Result<Producer, KafkaFault> {
 /// Removes the stored position, whether or not it can be read: a tombstone takes its place. Blocks.
 pub fn forget(options: &SinkOptions) -> Result<(), KafkaFault> {
     let producer = producer(options)?;
+    let tables = positions::tables_with_shapes(&options.connection, &options.connector)?;
     producer.begin()?;
     producer.send(positions::TOPIC, options.connector.as_bytes(), None, None)?;
+    for table in tables {
+        producer.send(positions::TOPIC, positions::shape_key(&options.connector, &table).as_bytes(), None, None)?;
+    }
     producer.commit()
 }
 
 impl Ready {
     /// Stores a position by itself, with no records.
     pub fn store(&self, options: &SinkOptions, stored: &StoredPosition) -> Result<(), KafkaFault> {
+        let known = self.stored.as_ref().map(|known| &known.shapes);
+        let is_known = |table: &String, shape: &TableShape| known.and_then(|known| known.get(table)) == Some(shape);
+        let changed = stored.shapes.iter().filter(|(table, shape)| !is_known(table, shape)).map(|(table, _)| table);
+        let gone = known.into_iter().flatten().map(|(table, _)| table);
+        let gone = gone.filter(|table| !stored.shapes.contains_key(*table));
         self.producer.begin()?;
         send_position(&self.producer, &options.connector, stored)?;
+        // Without Kafka transactions: that a reading begins is known before it is forgotten what it is for.
+        if !self.producer.is_transactional() {
+            self.producer.drain()?;
+        }
+        for table in changed.chain(gone) {
+            send_shape(&self.producer, &options.connector, stored, table)?;
+        }
         self.producer.commit()
     }
 
@@ -406,20 +424,22 @@ impl Worker {
             self.observer.split(open.end);
         }
         let changed = !open.changes.is_empty();
-        for change in open.changes.drain(..) {
-            self.stored.apply(change);
-        }
+        let shapes: BTreeSet<String> = open.changes.drain(..).filter_map(|change| self.stored.apply(change)).collect();
         self.stored.position = open.end;
         self.stored.commit_time = open.commit_time.or(self.stored.commit_time);
         let held = open.held;
-        if self.producer.is_transactional() {
-            send_position(&self.producer, &self.connector, &self.stored)?;
-            self.producer.commit()?;
-        } else {
-            self.producer.drain()?;
-            send_position(&self.producer, &self.connector, &self.stored)?;
+        // Without Kafka transactions: a version is known to be in the topic before the position passes its first row.
+        if !self.producer.is_transactional() {
             self.producer.drain()?;
         }
+        for table in &shapes {
+            send_shape(&self.producer, &self.connector, &self.stored, table)?;
+        }
+        if !self.producer.is_transactional() && !shapes.is_empty() {
+            self.producer.drain()?;
+        }
+        send_position(&self.producer, &self.connector, &self.stored)?;
+        self.producer.commit()?;
         self.open = None;
         self.window = Window::default();
         self.committed_at = Some(Instant::now());
@@ -431,12 +451,23 @@ impl Worker {
     }
 }
 
-fn send_position(producer: &Producer, connector: &str, stored: &StoredPosition) -> Result<(), KafkaFault> {
-    let value = stored.to_bytes().map_err(|source| KafkaFault::StoredPosition {
+/// What a table's topic was written under, or a tombstone if that is forgotten.
+fn send_shape(producer: &Producer, connector: &str, stored: &StoredPosition, table: &str) -> Result<(), KafkaFault> {
+    let key = positions::shape_key(connector, table);
+    let value = stored.shapes.get(table).map(serde_json::to_vec).transpose().map_err(unwritable(connector))?;
+    producer.send(positions::TOPIC, key.as_bytes(), value.as_deref(), None)
+}
+
+fn unwritable(connector: &str) -> impl FnOnce(serde_json::Error) -> KafkaFault {
+    move |source| KafkaFault::StoredPosition {
         connector: connector.to_owned(),
         topic: positions::TOPIC,
         offset: -1,
         source,
-    })?;
+    }
+}
+
+fn send_position(producer: &Producer, connector: &str, stored: &StoredPosition) -> Result<(), KafkaFault> {
+    let value = stored.to_bytes().map_err(unwritable(connector))?;
     producer.send(positions::TOPIC, connector.as_bytes(), Some(&value), None)
 }

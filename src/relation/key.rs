@@ -34,6 +34,11 @@ pub(super) fn resolve(
     }
 }
 
+/// The places of columns that are taken for the key whatever the replica identity carries; `None` if one isn't there.
+pub(super) fn taken(relation: &RelationMessage<'_>, names: &[String]) -> Option<Vec<usize>> {
+    places(relation, names).filter(|places| !places.is_empty())
+}
+
 fn is_in(names: &[String], name: &str) -> bool {
     names.iter().any(|other| other == name)
 }

@@ -81,6 +81,22 @@ impl Shape {
         build(relation, schema, &name, table, types, options).map_err(|problem| ShapeError { table: name, problem })
     }
 
+    /// The shape that `relation` announces amid a change of the key, when its own key can't be known, or there is none:
+    /// with the first of these keys whose columns it has. Rows that are written under such a shape are to be written
+    /// again: its key may name several rows, or none.
+    pub fn provisional(
+        relation: &RelationMessage<'_>,
+        table: &TableFacts,
+        types: &TypeMap,
+        options: &ShapeOptions<'_>,
+        keys: &[&[String]],
+    ) -> Option<Shape> {
+        let schema = if relation.schema.is_empty() { "pg_catalog" } else { relation.schema };
+        check_names("exclude_columns", options.exclude_columns, relation, table).ok()?;
+        let key = keys.iter().find_map(|names| key::taken(relation, names))?;
+        Some(with_key(relation, schema, types, options, key))
+    }
+
     /// The names of the key's columns, in the key's order.
     pub fn key_columns(&self) -> Vec<String> {
         self.key.iter().filter_map(|&index| Some(self.columns.get(index)?.name.clone())).collect()
@@ -103,6 +119,16 @@ fn build(
     check_names("exclude_columns", options.exclude_columns, relation, table)?;
     check_names("columns", options.string_columns, relation, table)?;
     let key = key::resolve(relation, sql_name, table, options)?;
+    Ok(with_key(relation, schema, types, options, key))
+}
+
+fn with_key(
+    relation: &RelationMessage<'_>,
+    schema: &str,
+    types: &TypeMap,
+    options: &ShapeOptions<'_>,
+    key: Vec<usize>,
+) -> Shape {
     let columns = relation.columns.iter().enumerate().map(|(index, column)| {
         let mut pg_type = PgType::resolve(column.type_oid, column.typmod, types);
         if options.string_columns.iter().any(|name| name == column.name) {
@@ -111,7 +137,7 @@ fn build(
         let captured = !options.exclude_columns.iter().any(|name| name == column.name);
         Column { name: column.name.to_owned(), pg_type, captured, in_key: key.contains(&index) }
     });
-    Ok(Shape {
+    Shape {
         oid: relation.oid,
         schema: schema.to_owned(),
         name: relation.name.to_owned(),
@@ -119,7 +145,7 @@ fn build(
         columns: columns.collect(),
         key,
         unrepresentable: options.unrepresentable,
-    })
+    }
 }
 
 /// A misspelt setting must not pass: `exclude_columns` would leak what it was to hide.

@@ -18,27 +18,9 @@ pub enum SnapshotError {
     /// It can't be captured as it is now.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// It has another key than its topic.
-    #[error(
-        "table {table} has the key ({now}) now, but its topic was written with ({stored}): the old keys would live on"
-    )]
-    KeyChanged {
-        /// As SQL writes it.
-        table: String,
-        /// The topic's.
-        stored: String,
-        /// The table's.
-        now: String,
-    },
     /// It was dropped.
     #[error("table {table} is gone")]
     Gone {
-        /// As SQL wrote it.
-        table: String,
-    },
-    /// It goes by another name now.
-    #[error("table {table} was renamed, or moved to another schema, while it was read")]
-    Renamed {
         /// As SQL wrote it.
         table: String,
     },
@@ -72,16 +54,14 @@ impl SnapshotError {
             SnapshotError::Postgres { source, .. } => source.is_transient(),
             SnapshotError::Encoder { source, .. } => source.is_transient(),
             SnapshotError::Shape(_)
-            | SnapshotError::KeyChanged { .. }
             | SnapshotError::Encode { .. }
             | SnapshotError::Gone { .. }
-            | SnapshotError::Renamed { .. }
             | SnapshotError::Panicked => false,
         }
     }
 
     /// What to do about it, where the text doesn't say.
-    pub fn remedy(&self, connector: &str) -> Option<String> {
+    pub fn remedy(&self) -> Option<String> {
         match self {
             SnapshotError::Postgres { table, source } => match source.sqlstate()? {
                 "42501" => Some(format!(
@@ -91,14 +71,6 @@ impl SnapshotError {
                 )),
                 _ => None,
             },
-            SnapshotError::Renamed { table } => Some(format!(
-                "give it its name back, or map it under the new one, with the same topic, after starting over: `tablecast \
-                 teardown {connector}`, delete the topic of {table}, and run again"
-            )),
-            SnapshotError::KeyChanged { stored, .. } => Some(format!(
-                "go back to the key ({stored}), or start over: `tablecast teardown {connector}`, delete the \
-                 connector's topics, and run again"
-            )),
             _ => None,
         }
     }

@@ -59,7 +59,9 @@
 //! chunk locks the table before the partition, and asks whether it still is one.
 //!
 //! **DDL between chunks** is no matter: a chunk is encoded by the shape that its own transaction sees, and each record
-//! names its schema. A row's last version under an older shape precedes it, by what was said above.
+//! names its schema. A row's last version under an older shape precedes it, by what was said above. What DDL does to rows
+//! that were read already and the stream doesn't tell of, has the table read again, from the start of a run that begins
+//! behind all of it (`connector/watch.rs`).
 //!
 //! **A crash** loses what isn't in Kafka: rows and progress are in one transaction, so that what is read again is what is
 //! not in. The windows are gone with their chunks.
@@ -86,3 +88,4 @@ pub use desk::{Desk, Report};
 pub use error::SnapshotError;
 pub use table::{SnapshotTable, look_up_types};
 pub use work::ReadingId;
+pub use writers::Waiting;

@@ -22,6 +22,8 @@ use super::table::{SnapshotTable, look_up_types};
 use super::windows::Verdict;
 use super::writers::Waiting;
 use crate::avro::{Encoder, Encoders};
+use crate::kafka::positions::Change;
+use crate::kafka::shapes::Announced;
 use crate::kafka::{TopicId, TopicNames};
 use crate::lsn::Lsn;
 use crate::postgres::catalog::{HeapFacts, Published, SnapshotFacts};
@@ -247,7 +249,12 @@ impl<'s> Reader<'s> {
         if facts.file_node != taken.job.file_node {
             return Err(Obstacle::Rewritten { file_node: facts.file_node, blocks: facts.blocks });
         }
-        let (shape, published, encoder) = self.shape(taken.job.table).await?;
+        let Some((shape, published, encoder)) = self.shape(taken.job.table).await? else {
+            self.roll_back().await;
+            return Err(Obstacle::Waits);
+        };
+        let announced = Announced::of(&shape);
+        taken.batch.changes.push(Change::Announced { table: table.sql_name.clone(), announced });
         let columns: Vec<&str> = shape.columns.iter().map(|column| column.name.as_str()).collect();
         let sql = query::copy(&taken.job, &table.name.name, &columns, published.row_filter.as_deref());
         self.copy(&sql, columns.len(), &encoder, taken, facts.time).await?;
@@ -309,8 +316,8 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// The table as it is in the chunk's transaction.
-    async fn shape(&mut self, topic: TopicId) -> Result<(Shape, Published, Encoder), SnapshotError> {
+    /// The table as it is in the chunk's transaction; `None` if it has become another one, which the next run reads.
+    async fn shape(&mut self, topic: TopicId) -> Result<Option<(Shape, Published, Encoder)>, SnapshotError> {
         let table = self.table(topic);
         let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
         let control = self.control.as_ref().ok_or(SnapshotError::Panicked)?;
@@ -320,19 +327,16 @@ impl<'s> Reader<'s> {
             control.published(&self.setting.publication, table.oid)
         );
         let (facts, published) = (facts.map_err(failed)?.pop(), published.map_err(failed)?);
-        let Some(facts) = facts.filter(|facts| facts.oid == table.oid) else {
-            return Err(SnapshotError::Renamed { table: table.sql_name.clone() });
-        };
+        let Some(facts) = facts.filter(|facts| facts.oid == table.oid) else { return Ok(None) };
         let relation = relation_of(&facts, published.columns.as_deref());
         look_up_types(control, &relation, &mut self.types).await.map_err(failed)?;
         let shape = Shape::new(&relation, &facts, &self.types, &table.options())?;
         if shape.key_columns() != table.key {
-            let (table, stored, now) = (table.sql_name.clone(), table.key.join(", "), shape.key_columns().join(", "));
-            return Err(SnapshotError::KeyChanged { table, stored, now });
+            return Ok(None);
         }
         let encoder = self.setting.encoders.encoder(&shape, &self.setting.topics[topic.0 as usize]).await;
         let encoder = encoder.map_err(|source| SnapshotError::Encoder { table: table.sql_name.clone(), source })?;
-        Ok((shape, published, encoder))
+        Ok(Some((shape, published, encoder)))
     }
 
     /// Encodes what COPY sends.

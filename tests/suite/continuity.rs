@@ -148,17 +148,3 @@ fn a_source_transaction_that_outlives_the_kafka_transaction_is_split_and_comes_w
         (count == 300_000).then_some(())
     });
 }
-
-#[test]
-fn a_primary_key_that_changes_is_refused_at_once_and_after_a_restart() {
-    let connector = Connector::of("CREATE TABLE t (id int PRIMARY KEY, other int NOT NULL DEFAULT 0)");
-    let daemon = connector.start_streaming();
-    connector.database.execute("INSERT INTO t VALUES (1)");
-    connector.records("t", 1);
-    connector.database.execute("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id, other)");
-    connector.database.execute("INSERT INTO t VALUES (1, 1)");
-    let (status, log) = daemon.wait();
-    assert_eq!(status.code(), Some(1));
-    assert!(log.contains("the old keys would live on"), "{log}");
-    assert_refused(&connector, &["has the key (id, other), but its topic was written with (id)"]);
-}

@@ -47,7 +47,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// A table that the publication lacks: `run` adds it, if it may and the table is new to the connector.
+    /// A table that the publication lacks: `run` adds it, if it may.
     async fn missing(
         &mut self,
         control: &Control,
@@ -58,15 +58,12 @@ impl Look<'_> {
     ) -> Result<(), ControlError> {
         let name = &publication.name;
         let stored = self.stored().flatten().and_then(|stored| stored.tables.get(&table.sql_name()));
-        if let Err(fault) = publication::refuse_lost(table, name, stored) {
-            self.fault(subject, fault);
-            return Ok(());
-        }
         let may = publication.owner == server.user || server.is_superuser;
         let fault = TableFault::NotPublished { table: table.sql_name(), publication: name.clone() };
         if may && control.owns(&[table.facts.oid]).await? && !server.in_recovery {
-            self.ok(subject, format!("{} will be added", table.sql_name()));
-        } else if !table.is_mapped_by_name() {
+            let then = if stored.is_some() { ", and read again" } else { "" };
+            self.ok(subject, format!("{} will be added{then}", table.sql_name()));
+        } else if !table.is_mapped_by_name() && stored.is_none() {
             self.warning(subject, format!("left out: {fault}"), fault.remedy());
         } else {
             self.fault(subject, fault);

@@ -8,6 +8,7 @@ mod publication;
 mod reading;
 mod server;
 mod slot;
+mod states;
 mod tables;
 mod toasted;
 mod types;
@@ -20,6 +21,7 @@ pub use publication::{PublicationFacts, PublishedTable, add_tables_sql, create_p
 pub use reading::{Ended, HeapFacts, Published, SnapshotFacts, Writer};
 pub use server::ServerFacts;
 pub use slot::{SlotFacts, WalStatus};
+pub use states::{ColumnState, TableState};
 pub use toasted::{KeyColumn, Moment, Rows, TableNow, facts, facts_sql, rows_sql};
 
 /// The name of a table with its schema. Its `Display` is SQL, quoted.

@@ -272,7 +272,7 @@ pub(super) fn snapshot(text: &str) -> Option<(u32, Vec<u32>)> {
 
 /// An insert position right behind a page's header is the page's beginning: nothing starts between the two, and an idle
 /// source never gets there, since it counts without the header of a page that it hasn't begun.
-fn without_page_header(high: Lsn, block_size: u64) -> Lsn {
+pub(super) fn without_page_header(high: Lsn, block_size: u64) -> Lsn {
     // SizeOfXLogShortPHD, and SizeOfXLogLongPHD at the beginning of a segment.
     const HEADERS: [u64; 2] = [24, 40];
     match high.0 % block_size {

@@ -97,6 +97,8 @@ pub struct Desk {
     due_at: AtomicU64,
     /// Something is to be read, or on its way.
     active: AtomicBool,
+    /// The run is to end when the stream has come here; [`NOTHING`] if it isn't.
+    anew_at: AtomicU64,
     /// The first rows of a table can't be read.
     failing: AtomicBool,
     closed: watch::Sender<bool>,
@@ -112,6 +114,7 @@ impl Desk {
             inner: Mutex::new(inner),
             changed: Condvar::new(),
             due_at: AtomicU64::new(NOTHING),
+            anew_at: AtomicU64::new(NOTHING),
             active: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             closed: watch::Sender::new(false),
@@ -124,8 +127,9 @@ impl Desk {
 
     /// Ends a change: whoever waits looks again, and what is looked at without the lock is brought up to date.
     fn done(&self, inner: MutexGuard<'_, OnDesk>) {
-        self.due_at.store(inner.due_at(), Ordering::Release);
-        self.active.store(!inner.works.is_empty() || !inner.changes.is_empty(), Ordering::Release);
+        self.due_at.store(inner.due_at().min(self.anew_at.load(Ordering::Acquire)), Ordering::Release);
+        let active = !inner.works.is_empty() || !inner.changes.is_empty() || !inner.sweeps.is_empty();
+        self.active.store(active, Ordering::Release);
         drop(inner);
         self.changed.notify_all();
     }
@@ -160,6 +164,38 @@ impl Desk {
     pub fn change(&self, change: Change) {
         let mut inner = self.inner();
         inner.changes.push(change);
+        self.done(inner);
+    }
+
+    /// Lets the run end between two source transactions, once the stream has come so far.
+    pub fn start_anew_at(&self, position: Lsn) {
+        let inner = self.inner();
+        self.anew_at.fetch_min(position.0, Ordering::AcqRel);
+        self.done(inner);
+    }
+
+    /// Whether the run is to end where the stream is.
+    pub fn is_to_start_anew(&self, position: Lsn) -> bool {
+        self.anew_at.load(Ordering::Acquire) <= position.0
+    }
+
+    /// Says that what is older in the topic than the reading of its table has to go when that is done.
+    pub fn sweep_after(&self, table: TopicId) {
+        self.inner().swept.insert(table);
+    }
+
+    /// A table that has been read to its end, and whose topic is to be swept now: all chunks are with the sink.
+    pub fn take_sweep(&self) -> Option<TopicId> {
+        if !self.is_active() {
+            return None;
+        }
+        self.inner().sweeps.iter().next().copied()
+    }
+
+    /// The topic is swept.
+    pub fn swept(&self, table: TopicId) {
+        let mut inner = self.inner();
+        inner.sweeps.remove(&table);
         self.done(inner);
     }
 

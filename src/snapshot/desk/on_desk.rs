@@ -49,6 +49,10 @@ pub(super) struct OnDesk {
     pub failed: Vec<(ReadingId, SnapshotError)>,
     /// First rows that were read whole in this run.
     pub finished: Vec<Report>,
+    /// Tables whose topics are swept once they are read.
+    pub swept: BTreeSet<TopicId>,
+    /// Those of them that are read.
+    pub sweeps: BTreeSet<TopicId>,
 }
 
 impl OnDesk {
@@ -66,6 +70,8 @@ impl OnDesk {
             in_sink: 0,
             failed: Vec::new(),
             finished: Vec::new(),
+            swept: BTreeSet::new(),
+            sweeps: BTreeSet::new(),
         }
     }
 
@@ -143,7 +149,7 @@ impl OnDesk {
                 continue;
             }
             batch.changes.append(&mut self.changes);
-            batch.changes.push(progress(desk, job.reading, work));
+            batch.changes.push(progress(desk, job.reading, work, &self.swept));
             self.end_if_done(desk, job.reading);
             batch.home = Some(Arc::clone(desk) as Arc<dyn Home>);
             self.in_sink += 1;
@@ -162,7 +168,7 @@ impl OnDesk {
     /// A reading of which nothing is left ends without a chunk.
     pub fn conclude(&mut self, desk: &Desk, reading: ReadingId) {
         if let Some(work) = self.works.get(&reading).filter(|work| work.is_done()) {
-            let change = progress(desk, reading, work);
+            let change = progress(desk, reading, work, &self.swept);
             self.changes.push(change);
             self.end_if_done(desk, reading);
         }
@@ -170,8 +176,11 @@ impl OnDesk {
 
     fn end_if_done(&mut self, desk: &Desk, reading: ReadingId) {
         let Some(work) = self.works.get(&reading).filter(|work| work.is_done()) else { return };
-        if matches!(reading, ReadingId::Initial(_)) {
+        if let ReadingId::Initial(table) = reading {
             self.finished.push(report(desk, reading, work));
+            if self.swept.contains(&table) {
+                self.sweeps.insert(table);
+            }
         }
         self.remove(reading);
     }
@@ -241,11 +250,13 @@ pub(super) fn report(desk: &Desk, reading: ReadingId, work: &Work) -> Report {
     }
 }
 
-/// What is to be stored of a reading.
-fn progress(desk: &Desk, reading: ReadingId, work: &Work) -> Change {
+/// What is to be stored of a reading. One that a sweep follows isn't done before that.
+fn progress(desk: &Desk, reading: ReadingId, work: &Work, swept: &BTreeSet<TopicId>) -> Change {
     let SnapshotTable { sql_name: table, oid, .. } = desk.table(work.table()).clone();
     match reading {
-        ReadingId::Initial(_) if work.is_done() => Change::Snapshot { table, progress: SnapshotProgress::Done },
+        ReadingId::Initial(topic) if work.is_done() && !swept.contains(&topic) => {
+            Change::Snapshot { table, progress: SnapshotProgress::Done }
+        }
         ReadingId::Initial(_) => Change::Snapshot { table, progress: SnapshotProgress::Reading(work.reading()) },
         ReadingId::Backfill(id) => {
             let state = match work.is_done() {

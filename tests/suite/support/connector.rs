@@ -110,6 +110,14 @@ impl Connector {
         Daemon { child: child.unwrap(), log }
     }
 
+    /// What the daemons have said, the last one last.
+    pub fn logs(&self) -> String {
+        let mut logs: Vec<_> = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        logs.retain(|path| path != &self.config());
+        logs.sort();
+        logs.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+
     /// Starts the daemon and waits until rows flow.
     pub fn start_streaming(&self) -> Daemon {
         let daemon = self.start();
@@ -141,7 +149,8 @@ impl Connector {
     }
 }
 
-/// A running daemon; killed when it is dropped.
+/// A running daemon; ended when it is dropped. In good order, as long as the test is well: a Kafka transaction that it
+/// leaves open holds the starts of all other connectors up, which read the same positions topic.
 pub struct Daemon {
     child: Child,
     log: PathBuf,
@@ -201,6 +210,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        let is_running = matches!(self.child.try_wait(), Ok(None));
+        if is_running && !std::thread::panicking() {
+            let ended = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+            if ended.is_ok_and(|status| status.success()) {
+                wait_for("the daemon to end", || self.child.try_wait().unwrap());
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -4,6 +4,7 @@ pub mod connector;
 pub mod postgres;
 pub mod tablecast;
 pub mod topic;
+pub mod view;
 
 use std::time::{Duration, Instant};
 

@@ -39,7 +39,8 @@ pub fn short(records: &[Record]) -> Vec<String> {
     records.iter().map(Record::short).collect()
 }
 
-fn word(value: &Value) -> String {
+/// A value in short.
+pub fn word(value: &Value) -> String {
     match value {
         Value::Union(_, inner) => word(inner),
         Value::Null => "null".to_owned(),
