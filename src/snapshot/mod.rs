@@ -84,5 +84,6 @@ pub mod reader;
 
 pub use desk::{Desk, Report};
 pub use error::SnapshotError;
+pub use lines::Line;
 pub use table::{SnapshotTable, look_up_types};
 pub use work::ReadingId;
