@@ -20,7 +20,7 @@ use crate::source::{PUBLICATION, Source};
 use crate::topic;
 
 /// How long a start may take; a JVM that has two cores to share is in no hurry.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// How often the last topic is looked at.
 const LOOK: Duration = Duration::from_millis(50);
