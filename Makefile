@@ -1,4 +1,4 @@
-.PHONY: help demo build test test-matrix fault lint fmt docs deny fuzz bench bench-quick services-up services-down services-status compose-up compose-down
+.PHONY: help demo build test test-matrix fault lint fmt docs deny fuzz bench bench-quick bench-steps services-up services-down services-status compose-up compose-down
 help: ## shows this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 demo: ## a shop's tables become topics, before your eyes (real Postgres, Kafka and registry)
@@ -21,10 +21,12 @@ deny: ## licences, advisories and sources of the dependencies (needs cargo-deny)
 	cargo deny --locked check
 fuzz: ## feeds the decoder with garbage for a minute (needs cargo-fuzz and a nightly toolchain)
 	mkdir -p fuzz/corpus/decode && cargo +nightly fuzz run decode fuzz/corpus/decode fuzz/seeds/decode -- -max_total_time=60
-bench: ## measures throughput, memory and latency against real services: target/bench/report.md
+bench: ## speed, memory and latency beside Debezium and the limits, on real services: target/bench/report.md
 	@bench/run all
-bench-quick: ## the same, smaller and shorter
+bench-quick: ## a part of it, in five minutes
 	@bench/run all --quick
+bench-steps: ## how long each step of a row takes (criterion)
+	cargo bench --locked --bench steps
 services-up: ## starts Postgres, Kafka and a registry on loopback; eval "$(dev/services env)" tells where
 	@dev/services up
 services-down: ## stops them and removes their data

@@ -19,7 +19,7 @@ const TOP: &[&str] = &["connector", "cli", "http"];
 
 #[test]
 fn rust_files_stay_short() {
-    let files = rust_files("src").into_iter().chain(rust_files("tests"));
+    let files = ["src", "tests", "benches", "bench/src"].into_iter().flat_map(rust_files);
     assert_none(files.filter_map(|file| too_long(&file, MAX_RUST_LINES)));
 }
 
@@ -30,7 +30,8 @@ fn scripts_stay_short() {
 
 #[test]
 fn every_module_begins_by_saying_what_it_is_for() {
-    let silent = rust_files("src").into_iter().filter(|file| !read(file).starts_with("//! "));
+    let files = ["src", "benches", "bench/src"].into_iter().flat_map(rust_files);
+    let silent = files.filter(|file| !read(file).starts_with("//! "));
     assert_none(silent.map(|file| format!("{} does not start with `//!`", shown(&file))));
 }
 

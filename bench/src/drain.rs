@@ -1,168 +1,240 @@
-//! A backlog in the slot, drained into Kafka, against `pg_recvlogical` reading the same backlog into /dev/null.
+//! A backlog in the slots, drained into Kafka by one contender after the other, and read by `pg_recvlogical`.
 //!
-//! Every reader has a slot of its own, made before the rows: identical backlogs. The runs alternate, so that a machine
-//! that is disturbed disturbs both. After each run of the daemon the topic is read: each row once, nothing else.
+//! Every run has a slot of its own, made before the changes: identical backlogs. After each run every topic is read: it
+//! holds what the table holds, each change once, and nothing else.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 
 use crate::Bench;
-use crate::daemon::{self, Connector, Drained};
-use crate::process::Ended;
+use crate::contender::{Contender, Entry, Outcome, rounds};
+use crate::daemon::{self, Connector, Daemon, POLL};
+use crate::debezium::{self, Debezium, Tuned};
+use crate::process::{self, Ended};
 use crate::recvlogical;
-use crate::report::{Report, Spread, Target, one_digit, thousands, two_digits};
-use crate::services::Via;
-use crate::source::{Backlog, Source, TABLE};
+use crate::report::{Report, one_digit, thousands, two_digits};
+use crate::source::{Backlog, Source};
+use crate::topic::{self, Content, Expected};
+use crate::workload::Workload;
 
-/// How the rows were written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    RowByRow,
-    AtOnce,
+/// A run that is to come.
+enum Reader {
+    Recvlogical { contender: Contender, slot: String },
+    Tablecast { contender: Contender, connector: Connector },
+    Debezium { contender: Contender, connector: Debezium },
 }
 
-/// One reader after the other over the same backlog.
-struct Pair {
-    via: Via,
-    recvlogical: Ended,
-    daemon: Drained,
-}
-
-/// One-row transactions.
-pub fn row_by_row(bench: &Bench, report: &mut Report, rows: u64, runs: usize) -> Result<()> {
-    report.heading(format!("Drain: {} transactions of one row", thousands(rows as f64)));
-    let pairs = measure(bench, report, "drain", Shape::RowByRow, rows, runs)?;
-    let of = |via| pairs.iter().filter(move |pair: &&Pair| pair.via == via);
-    let ratio =
-        |via| Spread::of(of(via).map(|pair| pair.daemon.rate / (rows as f64 / pair.recvlogical.took.as_secs_f64())));
-    for (via, target) in [(Via::Tcp, 1.3), (Via::Unix, 0.7)] {
-        let spread = ratio(via);
-        let what = format!("{}, daemon / pg_recvlogical in the same run, {}", via.shown(), spread.shown(two_digits));
-        report.target(&what, spread.median, Target::AtLeast(target));
+/// Measures these contenders, with as many runs of each.
+pub fn run(bench: &Bench, report: &mut Report, workload: &Workload, entries: &[Entry]) -> Result<()> {
+    let readers: Vec<Reader> =
+        rounds(entries).map(|(round, contender)| reader(bench, workload, contender, round)).collect();
+    if readers.is_empty() {
+        return Ok(());
     }
-    let cpu = Spread::of(pairs.iter().map(|pair| pair.daemon.usage.cpu() * 1e6 / rows as f64));
-    report.target("CPU seconds of the daemon per million rows, the worst", cpu.max, Target::AtMost(6.0));
-    memory_target(report, &pairs);
+    report.heading(format!("`{}`: {}", workload.name, workload.title));
+    let mut source = Source::of(&bench.services, workload, &bench.tag)?;
+    prepare(bench, &mut source, &readers)?;
+    let began = Instant::now();
+    let backlog = source.fill(&workload.fill)?;
+    eprintln!("the backlog of {} took {:.0} s", workload.name, began.elapsed().as_secs_f64());
+    for reader in &readers {
+        let outcome = match reader {
+            Reader::Recvlogical { contender, slot } => {
+                let Contender::Recvlogical(via) = *contender else { continue };
+                let ended: Ended = recvlogical::run(bench, &mut source, slot, &backlog, via)?;
+                Outcome::of_program(*contender, workload.changes, &ended)
+            }
+            Reader::Tablecast { contender, connector } => {
+                tablecast(bench, &mut source, workload, *contender, connector)?
+            }
+            Reader::Debezium { contender, connector } => debezium(bench, &mut source, workload, *contender, connector)?,
+        };
+        eprintln!("{}: {} rows/s", outcome.contender.shown(), thousands(outcome.rate));
+        report.figures.add(workload.name, outcome);
+    }
+    tell(report, workload, &backlog);
     Ok(())
 }
 
-/// One transaction that holds all.
-pub fn at_once(bench: &Bench, report: &mut Report, rows: u64, runs: usize) -> Result<()> {
-    report.heading(format!("Big: one transaction of {} rows", thousands(rows as f64)));
-    report.line("One Kafka transaction holds it, so nothing is committed before the end: rates are from the start.\n");
-    let pairs = measure(bench, report, "big", Shape::AtOnce, rows, runs)?;
-    memory_target(report, &pairs);
-    Ok(())
-}
-
-fn memory_target(report: &mut Report, pairs: &[Pair]) {
-    let peak = Spread::of(pairs.iter().map(|pair| pair.daemon.usage.peak_mib));
-    report.target("Peak memory of the daemon in MiB, the worst", peak.max, Target::AtMost(64.0));
-}
-
-fn measure(bench: &Bench, report: &mut Report, name: &str, shape: Shape, rows: u64, runs: usize) -> Result<Vec<Pair>> {
-    let mut source = Source::create(&bench.services, name, &bench.tag)?;
-    let connectors: Vec<Connector> = (1..=runs)
-        .flat_map(|run| {
-            let named = |via: Via| format!("{name}-{}-{}{run}", bench.tag, via.short());
-            Via::BOTH.map(|via| Connector { name: named(via), via, tables: &[TABLE] })
-        })
-        .collect();
-    daemon::prepare(bench, &source.database, &connectors)?;
-    let copy = |connector: &Connector| format!("{}_copy", connector.slot());
-    for connector in &connectors {
-        source.copy_slot(&connector.slot(), &copy(connector))?;
+fn reader(bench: &Bench, workload: &Workload, contender: Contender, round: usize) -> Reader {
+    let name = format!("{}-{}-{}{round}", workload.name, bench.tag, contender.short());
+    let tables = workload.tables.clone();
+    match contender {
+        Contender::Tablecast(via, delivery) => {
+            Reader::Tablecast { contender, connector: Connector { name, via, delivery, tables } }
+        }
+        Contender::Debezium { exactly_once, format } => Reader::Debezium {
+            contender,
+            connector: Debezium { name, exactly_once, format, tuned: Tuned::Throughput, tables },
+        },
+        Contender::Recvlogical(_) | Contender::Copy(_) => {
+            Reader::Recvlogical { contender, slot: name.replace('-', "_") }
+        }
     }
-    let backlog = match shape {
-        Shape::RowByRow => source.fill_row_by_row(rows)?,
-        Shape::AtOnce => source.fill_at_once(rows)?,
-    };
-    let mut pairs = Vec::new();
-    for connector in &connectors {
-        pairs.push(pair(bench, &mut source, connector, &copy(connector), &backlog, rows)?);
-        eprintln!("{} is done", connector.name);
-    }
-    table(report, &pairs, shape, rows);
-    details(report, &pairs, rows, &backlog);
-    Ok(pairs)
 }
 
-fn pair(
+/// Slots, topics and schemas.
+fn prepare(bench: &Bench, source: &mut Source, readers: &[Reader]) -> Result<()> {
+    let (mut connectors, mut of_debezium) = (Vec::new(), Vec::new());
+    for reader in readers {
+        match reader {
+            Reader::Recvlogical { slot, .. } => source.create_slot(slot)?,
+            Reader::Tablecast { connector, .. } => connectors.push(connector.clone()),
+            Reader::Debezium { connector, .. } => of_debezium.push(connector.clone()),
+        }
+    }
+    if !connectors.is_empty() {
+        daemon::prepare(bench, &source.database, &connectors)?;
+    }
+    debezium::prepare(bench, &source.database, &of_debezium)
+}
+
+/// Each topic has what its table has.
+fn judge(bench: &Bench, workload: &Workload, topic: impl Fn(&str) -> String) -> Result<(Vec<Content>, Option<u64>)> {
+    let expected = Expected { records: workload.records_a_table(), live: workload.live.clone(), zero: true };
+    let topics: Vec<String> = workload.tables.iter().map(|table| topic(table)).collect();
+    let contents: Result<Vec<Content>> =
+        topics.iter().map(|topic| topic::verify_is(&bench.services, topic, &expected)).collect();
+    Ok((contents?, topics.iter().map(|topic| topic::stored_bytes(topic)).sum()))
+}
+
+fn tablecast(
     bench: &Bench,
     source: &mut Source,
+    workload: &Workload,
+    contender: Contender,
     connector: &Connector,
-    copy: &str,
-    backlog: &Backlog,
-    rows: u64,
-) -> Result<Pair> {
-    let recvlogical = recvlogical::run(bench, source, connector, copy, backlog, connector.via)?;
-    let daemon = daemon::drain(bench, source, connector, rows)?;
+) -> Result<Outcome> {
+    let changes = workload.changes;
+    let mut daemon = Daemon::start(bench, &source.database, std::slice::from_ref(connector))?;
+    let started = daemon.process.started;
+    let limit = started + Duration::from_secs(60) + Duration::from_micros(changes * 200);
+    let mut first: Option<(Instant, u64)> = None;
+    let (first, last) = loop {
+        let records = daemon.status(connector)?.map_or(0, |status| status.records);
+        let now = Instant::now();
+        if records > 0 {
+            first.get_or_insert((now, records));
+        }
+        match first {
+            Some(first) if records >= changes => break (first, now),
+            _ => ensure!(now < limit, "only {records} of {changes} came in time:\n{}", daemon.log_tail()),
+        }
+        std::thread::sleep(POLL);
+    };
+    let usage = daemon.process.usage()?;
+    let walsender = source.walsender(&connector.slot())?.map(process::usage).transpose()?;
+    daemon.stop()?;
     source.drop_slot(&connector.slot())?;
-    Ok(Pair { via: connector.via, recvlogical, daemon })
+    let (contents, stored) = judge(bench, workload, |table| connector.topic(table))?;
+    let whole_rate = changes as f64 / (last - started).as_secs_f64();
+    let steady = (changes - first.1) as f64 / (last - first.0).as_secs_f64().max(POLL.as_secs_f64());
+    let outcome = Outcome {
+        contender,
+        // Nothing is between the first and the last if one Kafka transaction holds all.
+        rate: if workload.at_once || first.1 == changes { whole_rate } else { steady },
+        warm_rate: None,
+        whole_rate,
+        startup: Some(first.0 - started),
+        cpu: usage.cpu() * 1e6 / changes as f64,
+        peak_mib: Some(usage.peak_mib),
+        usage,
+        walsender_cpu: walsender.map(|usage| usage.cpu()),
+        payload: None,
+        stored: None,
+        transactions: None,
+    };
+    Ok(outcome.with_contents(&contents, stored))
 }
 
-fn table(report: &mut Report, pairs: &[Pair], shape: Shape, rows: u64) {
-    let head = ["reader", "rows/s", "with startup", "CPU-s per million rows", "peak MiB"];
-    let per_second = |took: std::time::Duration| rows as f64 / took.as_secs_f64();
-    let mut lines = Vec::new();
-    for via in Via::BOTH {
-        let of: Vec<&Pair> = pairs.iter().filter(|pair| pair.via == via).collect();
-        let spread = |figure: &dyn Fn(&Pair) -> f64| Spread::of(of.iter().map(|pair| figure(pair)));
-        let million = 1e6 / rows as f64;
-        let overall = spread(&|pair| per_second(pair.recvlogical.took)).shown(thousands);
-        let cpu = spread(&|pair| pair.recvlogical.usage.cpu() * million).shown(one_digit);
-        lines.push(vec![format!("pg_recvlogical, {}", via.shown()), overall.clone(), overall, cpu, "".into()]);
-        let steady = match shape {
-            Shape::RowByRow => spread(&|pair| pair.daemon.rate),
-            Shape::AtOnce => spread(&|pair| per_second(pair.daemon.took)),
-        };
-        lines.push(vec![
-            format!("tablecast, {}", via.shown()),
-            steady.shown(thousands),
-            spread(&|pair| per_second(pair.daemon.took)).shown(thousands),
-            spread(&|pair| pair.daemon.usage.cpu() * million).shown(one_digit),
-            spread(&|pair| pair.daemon.usage.peak_mib).shown(one_digit),
-        ]);
+fn debezium(
+    bench: &Bench,
+    source: &mut Source,
+    workload: &Workload,
+    contender: Contender,
+    connector: &Debezium,
+) -> Result<Outcome> {
+    let ran = debezium::run(bench, connector, workload.records_a_table(), *workload.live.end())?;
+    let walsender = source.walsender(&connector.slot())?.map(process::usage).transpose()?;
+    let outcome = of_debezium(contender, ran, connector)?;
+    source.drop_slot(&connector.slot())?;
+    let (contents, stored) = judge(bench, workload, |table| connector.topic(table))?;
+    Ok(Outcome { walsender_cpu: walsender.map(|usage| usage.cpu()), ..outcome.with_contents(&contents, stored) })
+}
+
+/// Ends the worker, and tells what its run was.
+pub fn of_debezium(contender: Contender, ran: debezium::Ran, connector: &Debezium) -> Result<Outcome> {
+    let debezium::Ran { worker, first, half, last } = ran;
+    let (usage, started) = (worker.process.usage()?, worker.process.started);
+    worker.finish(connector)?;
+    let rate = |from: debezium::Progress| {
+        (last.records - from.records) as f64 / (last.at - from.at).as_secs_f64().max(POLL.as_secs_f64())
+    };
+    let million = 1e6 / (last.records - first.records) as f64;
+    Ok(Outcome {
+        contender,
+        rate: rate(first),
+        warm_rate: Some(rate(half)),
+        whole_rate: last.records as f64 / (last.at - started).as_secs_f64(),
+        startup: Some(first.at - started),
+        cpu: (last.cpu - first.cpu) * million,
+        peak_mib: Some(usage.peak_mib),
+        usage,
+        walsender_cpu: None,
+        payload: None,
+        stored: None,
+        transactions: None,
+    })
+}
+
+fn tell(report: &mut Report, workload: &Workload, backlog: &Backlog) {
+    report.contenders(workload.name);
+    details(report, workload);
+    let (changes, tables) = (thousands(workload.changes as f64), workload.tables.len());
+    let each = if tables == 1 { "The topic" } else { "Each of the topics" };
+    report.line(format!(
+        "The backlog: {:.0} MiB of WAL, {changes} changes. {each} was read afterwards by a consumer of committed records: it \
+         held what the table holds, each change once, and nothing else.\n",
+        backlog.wal_mib
+    ));
+    if workload.at_once {
+        report.line(
+            "tablecast puts the transaction into one Kafka transaction, so nothing is committed before the end: its rate is \
+             from the start of the process. Debezium commits parts of it on the way.\n",
+        );
     }
-    report.table(&head, &lines);
 }
 
-/// What explains the figures.
-fn details(report: &mut Report, pairs: &[Pair], rows: u64, backlog: &Backlog) {
+/// What explains the figures of tablecast.
+fn details(report: &mut Report, workload: &Workload) {
     let head = [
-        "run",
+        "run of tablecast",
         "startup s",
         "CPU-s user + system",
         "walsender CPU-s",
         "context switches, voluntary / not",
         "Kafka transactions",
-        "a second",
-        "bytes a record",
     ];
-    let lines: Vec<Vec<String>> = pairs
-        .iter()
-        .map(|Pair { via, daemon, .. }| {
-            let (usage, content) = (&daemon.usage, &daemon.content);
-            let seconds = (daemon.took - daemon.startup).as_secs_f64();
-            vec![
-                via.shown().to_owned(),
-                format!("{:.2}", daemon.startup.as_secs_f64()),
-                format!("{:.2} + {:.2}", usage.user, usage.system),
-                two_digits(daemon.walsender_cpu),
-                format!(
-                    "{} / {}",
-                    thousands(usage.voluntary_switches as f64),
-                    thousands(usage.involuntary_switches as f64)
-                ),
-                content.gaps.to_string(),
-                if content.gaps > 1 { one_digit(content.gaps as f64 / seconds) } else { "".into() },
-                format!("{:.0}", content.bytes as f64 / content.records as f64),
-            ]
-        })
+    let runs: Vec<&Outcome> = report
+        .figures
+        .of(workload.name)
+        .filter(|outcome| matches!(outcome.contender, Contender::Tablecast(..)))
         .collect();
-    report.table(&head, &lines);
-    report.line(format!(
-        "The backlog: {:.0} MiB of WAL. Every topic was read afterwards by a consumer of committed records: it held each \
-         of the {} rows once, and nothing else.\n",
-        backlog.wal_mib, thousands(rows as f64)
-    ));
+    let line = |outcome: &&Outcome| {
+        let usage = &outcome.usage;
+        let switches = [usage.voluntary_switches, usage.involuntary_switches].map(|count| thousands(count as f64));
+        vec![
+            outcome.contender.shown(),
+            outcome.startup.map_or(String::new(), |startup| two_digits(startup.as_secs_f64())),
+            format!("{:.2} + {:.2}", usage.user, usage.system),
+            outcome.walsender_cpu.map_or(String::new(), one_digit),
+            switches.join(" / "),
+            outcome.transactions.map_or(String::new(), |count| count.to_string()),
+        ]
+    };
+    let lines: Vec<_> = runs.iter().map(line).collect();
+    if !lines.is_empty() {
+        report.table(&head, &lines);
+    }
 }

@@ -16,11 +16,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 
 use crate::Bench;
+use crate::contender::{Contender, DEBEZIUM, Family, TABLECAST_TCP};
 use crate::daemon::{self, Connector, Daemon};
+use crate::debezium::{self, Debezium, Format, Tuned, Worker};
 use crate::process::Usage;
-use crate::report::{Report, Target, quantile, thousands, two_digits};
+use crate::report::{Latency, Report, Target, quantile, thousands, two_digits};
 use crate::services::Via;
-use crate::source::{Source, TABLE, insert};
+use crate::source::{Source, TABLE, insert, insert_zero};
 use crate::topic;
 
 /// How long the consumer waits for the next row.
@@ -83,28 +85,61 @@ impl Times {
 #[derive(Clone, Copy)]
 pub struct Route<'a> {
     pub database: &'a str,
-    pub connector: &'a Connector,
     pub table: &'a str,
+    pub topic: &'a str,
 }
 
 /// Measures one load.
-pub fn run(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
-    report.heading(format!("Latency at {} rows a second", thousands(load.rate as f64)));
+pub fn run(bench: &Bench, report: &mut Report, load: Load, family: Family) -> Result<()> {
+    match family {
+        Family::Limits => Ok(()),
+        Family::Tablecast => of_tablecast(bench, report, load),
+        Family::Debezium => of_debezium(bench, report, load),
+    }
+}
+
+fn of_tablecast(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
+    report.heading(format!("Latency at {} rows a second: tablecast, TCP", thousands(load.rate as f64)));
     let tag = format!("{}_{}", bench.tag, load.rate);
     let source = Source::create(&bench.services, "latency", &tag)?;
     let name = format!("latency-{}", tag.replace('_', "-"));
-    let connector = Connector { name, via: Via::Tcp, tables: &[TABLE] };
+    let connector = Connector::new(name, Via::Tcp, &[TABLE]);
     daemon::prepare(bench, &source.database, std::slice::from_ref(&connector))?;
     let mut daemon = Daemon::start(bench, &source.database, std::slice::from_ref(&connector))?;
     daemon.wait_until_streaming(std::slice::from_ref(&connector))?;
 
-    let times = Times::new(load);
-    let route = Route { database: &source.database, connector: &connector, table: TABLE };
+    let (times, topic) = (Times::new(load), connector.topic(TABLE));
+    let route = Route { database: &source.database, table: TABLE, topic: &topic };
     let (arrived, ()) = under_load(bench, route, load, &times, |_| Ok(()))?;
     let usage = daemon.process.usage()?;
     daemon.stop()?;
-    topic::verify(&bench.services, &connector.topic(TABLE), load.rows())?;
-    tell(report, load, &times, &arrived, usage);
+    topic::verify(&bench.services, &topic, load.rows())?;
+    tell(report, load, &times, &arrived, usage, TABLECAST_TCP);
+    Ok(())
+}
+
+/// Its producer doesn't linger, and it asks its queue every 20 ms.
+fn of_debezium(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
+    report.heading(format!("Latency at {} rows a second: Debezium, TCP", thousands(load.rate as f64)));
+    let tag = format!("{}_{}_dbz", bench.tag, load.rate);
+    let mut source = Source::create(&bench.services, "latency", &tag)?;
+    source.execute(&insert_zero(TABLE))?;
+    let name = format!("latency-{}", tag.replace('_', "-"));
+    let (tuned, tables) = (Tuned::Latency, vec![TABLE.to_owned()]);
+    let connector = Debezium { name, exactly_once: true, format: Format::Avro, tuned, tables };
+    debezium::prepare(bench, &source.database, std::slice::from_ref(&connector))?;
+    let worker = Worker::start(bench, &connector)?;
+    worker.resume(&connector)?;
+    // Rows that came while it started would stand in a queue.
+    crate::wait_until(PATIENCE, || Ok(source.walsender(&connector.slot())?.is_some()))?;
+
+    let (times, topic) = (Times::new(load), connector.topic(TABLE));
+    let route = Route { database: &source.database, table: TABLE, topic: &topic };
+    let (arrived, ()) = under_load(bench, route, load, &times, |_| Ok(()))?;
+    let usage = worker.process.usage()?;
+    worker.finish(&connector)?;
+    source.drop_slot(&connector.slot())?;
+    tell(report, load, &times, &arrived, usage, DEBEZIUM);
     Ok(())
 }
 
@@ -117,9 +152,8 @@ pub fn under_load<T>(
     times: &Times,
     meanwhile: impl FnOnce(&AtomicBool) -> Result<T>,
 ) -> Result<(Vec<u64>, T)> {
-    let topic = route.connector.topic(route.table);
-    topic::wait_for_topic(&bench.services, &topic)?;
-    let consumer = topic::consumer(&bench.services, &topic, Offset::Beginning, &topic::FAST)?;
+    topic::wait_for_topic(&bench.services, route.topic)?;
+    let consumer = topic::consumer(&bench.services, route.topic, Offset::Beginning, &topic::FAST)?;
     let url = bench.services.database(route.database, Via::Unix);
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(UNKNOWN));
     std::thread::scope(|scope| {
@@ -183,6 +217,9 @@ fn consume(consumer: &BaseConsumer, most: u64, written: &AtomicU64, times: &Time
             Some(message) => message?,
         };
         let id = topic::id_of(message.key().context("a record without a key")?)?;
+        if id == 0 {
+            continue;
+        }
         let at = arrived.get_mut(usize::try_from(id - 1)?).context("an unknown id")?;
         ensure!(*at == 0, "the id {id} arrived twice");
         *at = now;
@@ -218,15 +255,15 @@ impl Latencies {
     }
 }
 
-fn tell(report: &mut Report, load: Load, times: &Times, arrived: &[u64], usage: Usage) {
+fn tell(report: &mut Report, load: Load, times: &Times, arrived: &[u64], usage: Usage, contender: Contender) {
     let measured = load.first_measured() as usize..arrived.len();
     let latencies = Latencies::of(times, arrived, measured.clone());
     latencies.table(report);
     let returned_at = |row: usize| times.returned[row].load(Ordering::Relaxed) as f64 / 1e9;
     let seconds = returned_at(arrived.len() - 1) - returned_at(measured.start);
     report.line(format!(
-        "{} rows in {seconds:.1} s ({} a second) after {:?} of warm-up, {} connections, synchronous_commit on. The daemon \
-         over TCP: {:.2} CPU-s in all, peak {:.1} MiB, {} context switches.\n",
+        "{} rows in {seconds:.1} s ({} a second) after {:?} of warm-up, {} connections, synchronous_commit on. The \
+         process: {:.2} CPU-s in all, peak {:.1} MiB, {} context switches.\n",
         thousands(measured.len() as f64),
         thousands(measured.len() as f64 / seconds),
         load.warm_up,
@@ -235,8 +272,19 @@ fn tell(report: &mut Report, load: Load, times: &Times, arrived: &[u64], usage: 
         usage.peak_mib,
         thousands((usage.voluntary_switches + usage.involuntary_switches) as f64),
     ));
-    report.target("p50 in ms, from sending", quantile(&latencies.sent, 0.5), Target::AtMost(10.0));
-    report.target("p99 in ms, from sending", quantile(&latencies.sent, 0.99), Target::AtMost(40.0));
+    let (p50, p99) = (quantile(&latencies.sent, 0.5), quantile(&latencies.sent, 0.99));
+    report.latencies.push(Latency { who: contender.shown(), contender, rate: load.rate, p50, p99 });
+    if contender.family() != Family::Tablecast {
+        return;
+    }
+    let at = format!("latency at {} rows a second", thousands(load.rate as f64));
+    if load.rate < 10_000 {
+        report.target(&format!("{at}: p50 in ms, from sending"), p50, Target::AtMost(5.0));
+        report.target(&format!("{at}: p99 in ms, from sending"), p99, Target::AtMost(15.0));
+    } else {
+        report.target(&format!("{at}: p99 in ms, from sending"), p99, Target::AtMost(40.0));
+    }
+    report.target(&format!("{at}: peak memory of the daemon in MiB"), usage.peak_mib, Target::AtMost(48.0));
 }
 
 fn sorted(mut figures: Vec<f64>) -> Vec<f64> {

@@ -14,21 +14,26 @@ use crate::Bench;
 use crate::process::{self, Ended, Watched, log_tail};
 use crate::report::{Report, one_digit, thousands};
 use crate::services::Via;
+use crate::snapshot;
 use crate::source::{Source, TABLE};
+use crate::topic::{self, Loaded};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// As many records as the daemon's `batch_max_bytes`, 4 MiB by default, lets into a Kafka transaction; and fewer.
 const RECORDS_A_TRANSACTION: [u64; 3] = [28_000, 10_000, 1_000];
 
-/// Measures both.
+/// Measures both; the records are those that the daemon made of the same rows.
 pub fn run(bench: &Bench, report: &mut Report, rows: u64) -> Result<()> {
-    report.heading(format!("Limits: {} rows", thousands(rows as f64)));
-    let mut lines = Vec::new();
-    for size in RECORDS_A_TRANSACTION {
-        lines.push(librdkafka(bench, rows, size)?);
-    }
+    report.heading(format!("`limits`: {} rows", thousands(rows as f64)));
     let mut source = Source::create(&bench.services, "limits", &bench.tag)?;
     source.fill_at_once(rows)?;
+    source.settle()?;
+    let topic = snapshot::topic_of(bench, &mut source, "limits", rows)?;
+    let records = topic::load(&bench.services, &topic)?;
+    let mut lines = Vec::new();
+    for size in RECORDS_A_TRANSACTION {
+        lines.push(librdkafka(bench, &records, size)?);
+    }
     for via in Via::BOTH {
         lines.push(copy(bench, &source.database, rows, via)?);
     }
@@ -36,8 +41,8 @@ pub fn run(bench: &Bench, report: &mut Report, rows: u64) -> Result<()> {
     Ok(())
 }
 
-/// Transactions of records like the daemon's, by its settings.
-fn librdkafka(bench: &Bench, rows: u64, size: u64) -> Result<Vec<String>> {
+/// Transactions of the daemon's records, by its settings.
+fn librdkafka(bench: &Bench, records: &Loaded, size: u64) -> Result<Vec<String>> {
     let topic = format!("limits-{}-{size}", bench.tag);
     create_topic(bench, &topic)?;
     let producer: BaseProducer = ClientConfig::new()
@@ -51,17 +56,18 @@ fn librdkafka(bench: &Bench, rows: u64, size: u64) -> Result<Vec<String>> {
     producer.init_transactions(TIMEOUT)?;
     let own = i32::try_from(std::process::id())?;
     let (before, began) = (process::usage(own)?.cpu(), Instant::now());
-    let mut value = Vec::with_capacity(256);
-    for id in 1..=rows {
-        if (id - 1).is_multiple_of(size) {
+    let mut rows = 0;
+    for (key, value) in records.records() {
+        if rows % size == 0 {
+            if rows > 0 {
+                commit(&producer)?;
+            }
             producer.begin_transaction()?;
         }
-        payload(id, &mut value);
-        send(&producer, &topic, &id.to_be_bytes(), &value)?;
-        if id.is_multiple_of(size) || id == rows {
-            commit(&producer)?;
-        }
+        send(&producer, &topic, key, value)?;
+        rows += 1;
     }
+    commit(&producer)?;
     let took = began.elapsed().as_secs_f64();
     let cpu = process::usage(own)?.cpu() - before;
     Ok(vec![
@@ -98,22 +104,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         }
         std::thread::park();
     }
-}
-
-/// About 150 bytes that compress as real rows do: words that recur, a uuid and numbers that don't.
-fn payload(id: u64, value: &mut Vec<u8>) {
-    use std::io::Write as _;
-    value.clear();
-    let random = fastrand::u128(..);
-    // Writing into a vector can't fail.
-    let _ = write!(
-        value,
-        "{id}{random:032x}customer {id}a note of the row {}{:08}{{\"rank\": {}, \"tags\": [\"blue\", {}]}}",
-        id * 7919 % 1_000_003,
-        id % 1_000,
-        id % 97,
-        id % 7
-    );
 }
 
 fn send(producer: &BaseProducer, topic: &str, key: &[u8], value: &[u8]) -> Result<()> {

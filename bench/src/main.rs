@@ -3,8 +3,12 @@
 //! A figure counts only if the work was done: every measurement ends with a consumer of its own that reads the topic
 //! and finds each row once.
 
+mod chart;
+mod contender;
 mod daemon;
+mod debezium;
 mod drain;
+mod http;
 mod latency;
 mod limits;
 mod process;
@@ -15,19 +19,26 @@ mod snapshot;
 mod source;
 mod stored;
 mod topic;
+mod verdicts;
+mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
+use contender::{
+    Contender, DEBEZIUM, DEBEZIUM_AT_LEAST_ONCE, DEBEZIUM_JSON, Entry, Family, TABLECAST_TCP, TABLECAST_UNIX,
+};
+use daemon::Delivery;
 use latency::Load;
-use report::Report;
-use services::Services;
+use report::{CHART, Report};
+use services::{Services, Via};
 use snapshot::Part;
+use workload::Workload;
 
-/// Measures tablecast against real services
+/// Measures tablecast, and what it is compared with, against real services
 #[derive(Parser)]
 struct Cli {
     /// The daemon
@@ -36,6 +47,12 @@ struct Cli {
     /// Where configurations, logs and the report go
     #[arg(long, default_value = "target/bench", global = true)]
     work: PathBuf,
+    /// Writes the report into bench/ as well, for others to read
+    #[arg(long, global = true)]
+    publish: bool,
+    /// Only these take part; may be given more than once
+    #[arg(long, value_name = "WHO", global = true)]
+    only: Vec<Family>,
     /// A librdkafka property for the daemon's configuration; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", global = true)]
     kafka_property: Vec<String>,
@@ -45,32 +62,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Measure {
-    /// A backlog of one-row transactions, against pg_recvlogical
-    Drain {
-        #[arg(long, default_value_t = 1_000_000)]
-        rows: u64,
-        /// Over each of TCP and the Unix socket
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=7))]
-        runs: u64,
-    },
+    /// A backlog of one-row transactions
+    Drain(Size<1_000_000, 3>),
     /// One transaction that holds all rows
-    Big {
-        #[arg(long, default_value_t = 2_000_000)]
-        rows: u64,
-        /// Over each of TCP and the Unix socket
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=7))]
-        runs: u64,
-    },
+    Big(Size<2_000_000, 2>),
+    /// 60 % updates, 25 % inserts, 15 % deletes
+    Mix(Size<600_000, 2>),
+    /// Rows that hold a document of 2 KB
+    Jsonb(Size<150_000, 2>),
+    /// Rows of 100 columns
+    Wide(Size<100_000, 2>),
+    /// Rows of 50 tables in turn
+    Many(Size<500_000, 2>),
     /// The first rows of a table: how fast beside COPY, what the stream's rows suffer from it, and what a crash costs
     Snapshot {
-        #[arg(long, default_value_t = 2_000_000)]
-        rows: u64,
-        /// Over each of TCP and the Unix socket
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=7))]
-        runs: u64,
+        #[command(flatten)]
+        size: Size<2_000_000, 3>,
         /// A part of it; may be given more than once
         #[arg(long)]
-        only: Vec<Part>,
+        part: Vec<Part>,
     },
     /// From a row's commit to a consumer of committed records
     Latency(Pace),
@@ -85,6 +95,16 @@ enum Measure {
         #[arg(long)]
         quick: bool,
     },
+}
+
+/// How much, and how often.
+#[derive(Args)]
+struct Size<const ROWS: u64, const RUNS: u64> {
+    #[arg(long, default_value_t = ROWS)]
+    rows: u64,
+    /// Of each contender; those that are told beside the main ones run twice at most
+    #[arg(long, default_value_t = RUNS, value_parser = clap::value_parser!(u64).range(1..=5))]
+    runs: u64,
 }
 
 #[derive(Args)]
@@ -117,8 +137,24 @@ pub struct Bench {
     pub work: PathBuf,
     /// librdkafka's, for the daemon, as `NAME=VALUE`.
     pub kafka_properties: Vec<String>,
+    /// Who takes part; all if none is named.
+    pub only: Vec<Family>,
     /// Keeps names of databases, connectors and topics apart from those of an earlier call.
     pub tag: String,
+}
+
+impl Bench {
+    fn takes_part(&self, family: Family) -> bool {
+        self.only.is_empty() || self.only.contains(&family)
+    }
+
+    /// Those that take part: the main contenders as often as asked, those beside them twice at most.
+    fn entries(&self, main: &[Contender], beside: &[Contender], runs: u64) -> Vec<Entry> {
+        let runs = runs as usize;
+        let main = main.iter().map(|contender| Entry { contender: *contender, runs });
+        let beside = beside.iter().map(|contender| Entry { contender: *contender, runs: runs.min(2) });
+        main.chain(beside).filter(|entry| self.takes_part(entry.contender.family())).collect()
+    }
 }
 
 /// Polls until it is so.
@@ -141,6 +177,7 @@ fn main() -> Result<()> {
         tablecast: cli.tablecast,
         work: cli.work,
         kafka_properties: cli.kafka_property,
+        only: cli.only,
         tag: format!("{:06x}", fastrand::u32(..1 << 24)),
     };
     let mut report = Report::default();
@@ -148,31 +185,104 @@ fn main() -> Result<()> {
     for line in services::machine_and_versions(&bench.services)? {
         report.line(format!("- {line}"));
     }
+    report.line(format!("\n{CHART}"));
+    report.line(LEGEND);
     let measured = measure(&bench, &mut report, &cli.measure);
-    report.write(&bench.work.join("report.md"))?;
+    report.verdicts();
+    report.write(&bench.work)?;
+    if cli.publish && measured.is_ok() {
+        report.write(Path::new("bench"))?;
+    }
     measured
 }
 
+const LEGEND: &str = "
+Everybody reads the same backlog, each from a slot of his own, and writes to a topic of one partition, lz4, acks=all. \
+tablecast and Debezium deliver exactly once, as Avro through the registry, unless the line says otherwise. A figure is the \
+median of its runs, with the least and the greatest in parentheses.
+
+Debezium runs in a Kafka Connect of its own (distributed, 2 GB of heap) with flat records (`ExtractNewRecordState`), \
+`max.batch.size` 8192, `max.queue.size` 32768, `poll.interval.ms` 20, a producer with `linger.ms` 20 and `batch.size` \
+512 KB; its schemas are registered before. Its CPU is counted from its first records on, without the JVM's start.";
+
 fn measure(bench: &Bench, report: &mut Report, measure: &Measure) -> Result<()> {
     match measure {
-        Measure::Drain { rows, runs } => drain::row_by_row(bench, report, *rows, usize::try_from(*runs)?),
-        Measure::Big { rows, runs } => drain::at_once(bench, report, *rows, usize::try_from(*runs)?),
-        Measure::Snapshot { rows, runs, only } => {
-            let parts = if only.is_empty() { Part::ALL } else { only };
-            snapshot::run(bench, report, *rows, usize::try_from(*runs)?, parts)
+        Measure::Drain(size) => drained(bench, report, &Workload::row_by_row(size.rows), size.runs),
+        Measure::Big(size) => drained(bench, report, &Workload::at_once(size.rows), size.runs),
+        Measure::Mix(size) => drained(bench, report, &Workload::mix(size.rows), size.runs),
+        Measure::Jsonb(size) => drained(bench, report, &Workload::documents(size.rows), size.runs),
+        Measure::Wide(size) => drained(bench, report, &Workload::wide(size.rows), size.runs),
+        Measure::Many(size) => drained(bench, report, &Workload::many(TABLES, size.rows), size.runs),
+        Measure::Snapshot { size, part } => {
+            let parts = if part.is_empty() { Part::ALL } else { part };
+            snapshot_of(bench, report, size.rows, size.runs, parts)
         }
-        Measure::Latency(pace) => latency::run(bench, report, pace.load()),
+        Measure::Latency(pace) => latencies(bench, report, pace.load()),
         Measure::Limits { rows } => limits::run(bench, report, *rows),
-        Measure::All { quick } => all(bench, report, *quick),
+        Measure::All { quick: false } => all(bench, report),
+        Measure::All { quick: true } => quick(bench, report),
     }
 }
 
-fn all(bench: &Bench, report: &mut Report, quick: bool) -> Result<()> {
-    let (rows, big, runs, seconds) = if quick { (200_000, 200_000, 1, 10) } else { (1_000_000, 2_000_000, 3, 30) };
-    drain::row_by_row(bench, report, rows, runs)?;
-    drain::at_once(bench, report, big, 1)?;
-    snapshot::run(bench, report, big, runs, Part::ALL)?;
-    let pace = Pace { rate: 1_000, warm_up_seconds: 20, seconds, connections: 4 };
-    latency::run(bench, report, pace.load())?;
-    limits::run(bench, report, rows)
+/// How many tables the rows of `many` go to.
+const TABLES: u64 = 50;
+
+/// The contenders of a drain: all of them where rows are what is measured, the main ones where a kind of row is.
+fn drained(bench: &Bench, report: &mut Report, workload: &Workload, runs: u64) -> Result<()> {
+    let recvlogical = Via::BOTH.map(Contender::Recvlogical);
+    let main = [recvlogical[0], recvlogical[1], TABLECAST_TCP, TABLECAST_UNIX, DEBEZIUM];
+    let beside = [
+        Contender::Tablecast(Via::Tcp, Delivery::AtLeastOnce),
+        Contender::Tablecast(Via::Unix, Delivery::AtLeastOnce),
+        DEBEZIUM_AT_LEAST_ONCE,
+        DEBEZIUM_JSON,
+    ];
+    let beside = if matches!(workload.name, "drain" | "big") { &beside[..] } else { &[] };
+    drain::run(bench, report, workload, &bench.entries(&main, beside, runs))?;
+    verdicts::of(report, workload.name);
+    Ok(())
+}
+
+fn snapshot_of(bench: &Bench, report: &mut Report, rows: u64, runs: u64, parts: &[Part]) -> Result<()> {
+    let copy = Via::BOTH.map(Contender::Copy);
+    // Each right after the COPY that it is compared with.
+    let main = [copy[0], TABLECAST_TCP, copy[1], TABLECAST_UNIX];
+    let entries = bench.entries(&main, &[DEBEZIUM_AT_LEAST_ONCE, DEBEZIUM_JSON], runs);
+    snapshot::run(bench, report, rows, &entries, parts)
+}
+
+fn latencies(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
+    for family in [Family::Tablecast, Family::Debezium] {
+        if bench.takes_part(family) {
+            latency::run(bench, report, load, family)?;
+        }
+    }
+    Ok(())
+}
+
+fn all(bench: &Bench, report: &mut Report) -> Result<()> {
+    if bench.takes_part(Family::Limits) {
+        limits::run(bench, report, 1_000_000)?;
+    }
+    drained(bench, report, &Workload::row_by_row(1_000_000), 3)?;
+    drained(bench, report, &Workload::at_once(2_000_000), 2)?;
+    drained(bench, report, &Workload::mix(600_000), 2)?;
+    drained(bench, report, &Workload::documents(150_000), 2)?;
+    drained(bench, report, &Workload::wide(100_000), 2)?;
+    drained(bench, report, &Workload::many(TABLES, 500_000), 2)?;
+    snapshot_of(bench, report, 2_000_000, 3, Part::ALL)?;
+    for (rate, connections) in [(1_000, 4), (10_000, 8)] {
+        let pace = Pace { rate, warm_up_seconds: 20, seconds: 30, connections };
+        latencies(bench, report, pace.load())?;
+    }
+    Ok(())
+}
+
+/// Each contender once, over what says most.
+fn quick(bench: &Bench, report: &mut Report) -> Result<()> {
+    drained(bench, report, &Workload::row_by_row(300_000), 1)?;
+    drained(bench, report, &Workload::mix(100_000), 1)?;
+    snapshot_of(bench, report, 500_000, 1, &[Part::Speed])?;
+    let pace = Pace { rate: 1_000, warm_up_seconds: 10, seconds: 10, connections: 4 };
+    latencies(bench, report, pace.load())
 }

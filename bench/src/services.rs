@@ -53,6 +53,10 @@ impl Services {
         })
     }
 
+    pub fn postgres_port(&self) -> u16 {
+        self.postgres_port
+    }
+
     /// A connection string that libpq, the daemon and this program understand. No TLS: it is not what is measured.
     pub fn database(&self, database: &str, via: Via) -> String {
         let Self { postgres_port: port, socket_dir, .. } = self;
@@ -73,7 +77,13 @@ pub fn machine_and_versions(services: &Services) -> Result<Vec<String>> {
         format!("Machine: {}", machine()),
         format!("Load before the start, over one minute: {}", first_word("/proc/loadavg")),
         format!("PostgreSQL {server} (fsync off, no TLS), {}", first_line("pg_recvlogical", &["--version"])),
-        format!("Kafka {}, Apicurio Registry {}", given("BENCH_KAFKA_VERSION"), given("BENCH_REGISTRY_VERSION")),
+        format!(
+            "Kafka and Kafka Connect {}, Apicurio Registry {}, Debezium {}, {}",
+            given("BENCH_KAFKA_VERSION"),
+            given("BENCH_REGISTRY_VERSION"),
+            given("BENCH_DEBEZIUM_VERSION"),
+            java_version(),
+        ),
         format!(
             "tablecast {}, librdkafka {librdkafka}, {}",
             given("BENCH_COMMIT"),
@@ -93,6 +103,12 @@ fn machine() -> String {
     let system = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("?").trim_matches('"');
     let kernel = first_line("uname", &["-sr"]);
     format!("{} × {model}, {} GiB, {system}, {kernel}; everything on it, over loopback", models.len(), kib >> 20)
+}
+
+/// It tells its version on stderr.
+fn java_version() -> String {
+    let output = Command::new("java").arg("-version").output().map(|output| output.stderr).unwrap_or_default();
+    String::from_utf8_lossy(&output).lines().next().unwrap_or("?").replace('"', "")
 }
 
 fn first_word(file: &str) -> String {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use postgres::{Client, NoTls};
 
 use crate::services::{Services, Via};
+use crate::workload::Workload;
 
 /// The table that everything is measured with; a record of it has about 150 bytes.
 pub const TABLE: &str = "bench_rows";
@@ -11,37 +12,32 @@ pub const TABLE: &str = "bench_rows";
 /// One beside it, of the same columns, for rows that come while the other is read.
 pub const BESIDE: &str = "bench_beside";
 
-/// Autovacuum would take CPU at moments of its own choice.
-const SCHEMA: &str = "
-CREATE TABLE bench_rows (
-    id bigserial PRIMARY KEY, ref uuid, name text, note text, qty int, big bigint, price numeric(12,2),
-    active boolean, at timestamptz, day date, doc jsonb
-) WITH (autovacuum_enabled = false);
-CREATE TABLE bench_beside (LIKE bench_rows INCLUDING INDEXES) WITH (autovacuum_enabled = false);
-CREATE TABLE bench_end (at timestamptz);
-";
+/// Of both, and of the tables of [`Workload`]s.
+pub const COLUMNS: &str = "id bigserial PRIMARY KEY, ref uuid, name text, note text, qty int, big bigint,
+    price numeric(12,2), active boolean, at timestamptz, day date, doc jsonb";
 
-/// The row whose id is `n`.
-macro_rules! row {
-    () => {
-        "n, gen_random_uuid(), 'customer ' || n, 'a note of the row ' || n * 7919 % 1000003, (n % 1000)::int,
-        n * 1000003, (n % 100000)::numeric / 100, n % 3 = 0, clock_timestamp(), date '2024-01-01' + (n % 1000)::int,
-        jsonb_build_object('rank', n % 97, 'tags', jsonb_build_array('blue', n % 7))"
-    };
+/// The row whose id is `n`, a bigint's expression.
+pub fn row(n: &str) -> String {
+    format!(
+        "{n}, gen_random_uuid(), 'customer ' || {n}, 'a note of the row ' || {n} * 7919 % 1000003, ({n} % 1000)::int,
+        {n} * 1000003, ({n} % 100000)::numeric / 100, {n} % 3 = 0, clock_timestamp(),
+        date '2024-01-01' + ({n} % 1000)::int,
+        jsonb_build_object('rank', {n} % 97, 'tags', jsonb_build_array('blue', {n} % 7))"
+    )
 }
-
-/// Writes rows 1 to its parameter, each in a transaction of its own.
-const FILL_PROCEDURE: &str = concat!(
-    "CREATE PROCEDURE bench_fill(rows bigint) LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN
-    FOR i IN 1..rows LOOP n := i; INSERT INTO bench_rows VALUES (",
-    row!(),
-    "); COMMIT; END LOOP; END $$"
-);
 
 /// Writes the row whose id is its parameter into a table.
 pub fn insert(table: &str) -> String {
-    format!(concat!("INSERT INTO {} SELECT ", row!(), " FROM (SELECT $1::bigint AS n) AS one"), table)
+    format!("INSERT INTO {table} SELECT {} FROM (SELECT $1::bigint AS n) AS one", row("n"))
 }
+
+/// Writes row 0.
+pub fn insert_zero(table: &str) -> String {
+    format!("INSERT INTO {table} SELECT {};", row("0::bigint"))
+}
+
+/// The publication for readers that make none of their own.
+pub const PUBLICATION: &str = "bench";
 
 /// A database of its own for one measurement.
 pub struct Source {
@@ -50,21 +46,41 @@ pub struct Source {
 }
 
 impl Source {
-    /// Creates the database and its empty table.
+    /// Creates the database and its empty tables.
     pub fn create(services: &Services, name: &str, tag: &str) -> Result<Self> {
+        // Autovacuum would take CPU at moments of its own choice.
+        let schema = format!(
+            "CREATE TABLE {TABLE} ({COLUMNS}) WITH (autovacuum_enabled = false);
+             CREATE TABLE {BESIDE} (LIKE {TABLE} INCLUDING INDEXES) WITH (autovacuum_enabled = false);"
+        );
+        Self::with_schema(services, name, tag, &schema, &[TABLE.to_owned()])
+    }
+
+    /// Creates the database and the workload's tables, with their row 0.
+    pub fn of(services: &Services, workload: &Workload, tag: &str) -> Result<Self> {
+        Self::with_schema(services, workload.name, tag, &workload.schema, &workload.tables)
+    }
+
+    fn with_schema(services: &Services, name: &str, tag: &str, schema: &str, tables: &[String]) -> Result<Self> {
         let database = format!("bench_{name}_{tag}");
         let mut client = Client::connect(&services.database("postgres", Via::Unix), NoTls)?;
         client.batch_execute(&format!("CREATE DATABASE {database}"))?;
         let mut client = Client::connect(&services.database(&database, Via::Unix), NoTls)?;
-        client.batch_execute(SCHEMA).context("could not create the table")?;
-        client.batch_execute(FILL_PROCEDURE).context("could not create the procedure")?;
+        client.batch_execute(schema).context("could not create the tables")?;
+        client.batch_execute("CREATE TABLE bench_end (at timestamptz)")?;
+        client.batch_execute(&format!("CREATE PUBLICATION {PUBLICATION} FOR TABLE {}", tables.join(", ")))?;
         Ok(Self { database, client })
     }
 
-    /// Another slot with the same backlog.
-    pub fn copy_slot(&mut self, from: &str, to: &str) -> Result<()> {
-        self.client.execute("SELECT pg_copy_logical_replication_slot($1, $2)", &[&from, &to])?;
+    /// A slot for a reader that makes none of its own.
+    pub fn create_slot(&mut self, slot: &str) -> Result<()> {
+        self.client.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&slot])?;
         Ok(())
+    }
+
+    /// Runs this.
+    pub fn execute(&mut self, sql: &str) -> Result<()> {
+        Ok(self.client.batch_execute(sql)?)
     }
 
     /// A slot that has been used up would hold WAL, and the walsender of a process that has just ended may have it still.
@@ -87,18 +103,9 @@ impl Source {
         Ok(row.get(0))
     }
 
-    /// One transaction a row.
-    pub fn fill_row_by_row(&mut self, rows: u64) -> Result<Backlog> {
-        self.client.batch_execute("SET synchronous_commit = off")?;
-        self.fill(&format!("CALL bench_fill({rows})"))
-    }
-
-    /// All rows in one transaction.
+    /// So many rows in one transaction, into [`TABLE`].
     pub fn fill_at_once(&mut self, rows: u64) -> Result<Backlog> {
-        self.fill(&format!(
-            concat!("INSERT INTO bench_rows SELECT ", row!(), " FROM generate_series(1, {}::bigint) AS n"),
-            rows
-        ))
+        self.fill(&Workload::at_once(rows).fill)
     }
 
     /// The rows as a table has them that is long there: vacuumed, so that whoever reads it first pays no more than the
@@ -110,9 +117,12 @@ impl Source {
 
     /// Writes the rows; the WAL then goes on past them and is flushed, so that every reader can reach the end, and
     /// no checkpoint is due while one reads.
-    fn fill(&mut self, statement: &str) -> Result<Backlog> {
+    pub fn fill(&mut self, statements: &[String]) -> Result<Backlog> {
+        self.client.batch_execute("SET synchronous_commit = off")?;
         let begin = self.insert_lsn()?;
-        self.client.batch_execute(statement)?;
+        for statement in statements {
+            self.client.batch_execute(statement)?;
+        }
         let end = self.insert_lsn()?;
         self.client.batch_execute("SET synchronous_commit = on")?;
         self.client.batch_execute("INSERT INTO bench_end VALUES (now())")?;

@@ -22,28 +22,29 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How often the daemon is asked whether it has failed: seldom, since its CPU is measured.
 const ASK: Duration = Duration::from_secs(1);
 
-/// How far the first rows of a table are.
+/// How far the first rows of some tables are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// So many are committed; not told any more when all are.
+    /// So many are committed; of a table that is done they aren't told any more.
     pub rows: u64,
     pub done: bool,
 }
 
-/// Follows the stored position of one connector, as to one table.
+/// Follows the stored position of one connector, as to some tables.
 pub struct Stored {
     consumer: BaseConsumer,
     connector: Connector,
-    table: String,
+    tables: Vec<String>,
     seen: Progress,
 }
 
 impl Stored {
     /// Begins to follow; waits for the topic, which the first daemon makes.
-    pub fn follow(services: &Services, connector: &Connector, table: &str) -> Result<Self> {
+    pub fn follow(services: &Services, connector: &Connector, tables: &[&str]) -> Result<Self> {
         topic::wait_for_topic(services, TOPIC)?;
         let consumer = topic::consumer(services, TOPIC, Offset::Beginning, &topic::FAST)?;
-        Ok(Self { consumer, connector: connector.clone(), table: format!("public.{table}"), seen: Progress::default() })
+        let tables = tables.iter().map(|table| format!("public.{table}")).collect();
+        Ok(Self { consumer, connector: connector.clone(), tables, seen: Progress::default() })
     }
 
     /// What is stored now, as far as it has come here within a moment.
@@ -54,7 +55,7 @@ impl Stored {
                 let message = message?;
                 if message.key() == Some(self.connector.name.as_bytes()) {
                     let value = message.payload().context("the stored position was deleted")?;
-                    self.seen = progress(&serde_json::from_slice(value)?, &self.table);
+                    self.seen = progress(&serde_json::from_slice(value)?, &self.tables);
                 }
             }
         }
@@ -93,8 +94,11 @@ impl Stored {
     }
 }
 
-/// What the position's record says of the table.
-fn progress(stored: &Value, table: &str) -> Progress {
-    let snapshot = &stored["tables"][table]["snapshot"];
-    Progress { rows: snapshot["reading"]["rows"].as_u64().unwrap_or(0), done: snapshot == "done" }
+/// What the position's record says of the tables together.
+fn progress(stored: &Value, tables: &[String]) -> Progress {
+    let snapshots = tables.iter().map(|table| &stored["tables"][table]["snapshot"]);
+    Progress {
+        rows: snapshots.clone().map(|snapshot| snapshot["reading"]["rows"].as_u64().unwrap_or(0)).sum(),
+        done: snapshots.clone().all(|snapshot| snapshot == "done"),
+    }
 }

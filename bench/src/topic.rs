@@ -1,5 +1,7 @@
 //! The judge: a consumer of its own, which reads committed records only.
 
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,8 +21,9 @@ pub const FAST: [(&str, &str); 3] =
 const HEADER: usize = 5;
 
 /// What a topic of one partition holds.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Content {
+    /// Tombstones too.
     pub records: u64,
     /// Of the records' keys and values.
     pub bytes: u64,
@@ -29,6 +32,23 @@ pub struct Content {
     /// Offsets that no record has. Each transaction leaves one marker in the partition, which takes one; what was
     /// rolled back takes more, for those that read committed records only.
     pub gaps: u64,
+}
+
+/// What a topic of one partition is to hold.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    pub records: u64,
+    /// The ids of which the newest record is no tombstone, beside `zero`.
+    pub live: RangeInclusive<u64>,
+    /// Whether row 0 is there as well, in a record that isn't counted.
+    pub zero: bool,
+}
+
+impl Expected {
+    /// The ids 1 to `rows`, each once.
+    pub fn rows(rows: u64) -> Self {
+        Self { records: rows, live: 1..=rows, zero: false }
+    }
 }
 
 /// A consumer of partition 0, from `offset` on.
@@ -49,45 +69,146 @@ pub fn consumer(services: &Services, topic: &str, offset: Offset, more: &[(&str,
 
 /// Reads the topic to its end, and makes sure that it holds the ids 1 to `rows`, each exactly once, and nothing else.
 pub fn verify(services: &Services, topic: &str, rows: u64) -> Result<Content> {
-    let content = read(services, topic, rows, &[])?;
-    ensure!(content.missing == 0, "{topic} lacks {} of the ids", content.missing);
-    ensure!(content.records == rows, "{topic} holds {} records, not {rows}", content.records);
+    verify_is(services, topic, &Expected::rows(rows))
+}
+
+/// Reads the topic to its end, and makes sure that it holds what is expected, and nothing else.
+pub fn verify_is(services: &Services, topic: &str, expected: &Expected) -> Result<Content> {
+    let content = read(services, topic, expected, &[])?;
+    ensure!(content.missing == 0, "{topic} lacks {} of the ids, or has them yet", content.missing);
+    ensure!(content.records == expected.records, "{topic} holds {} records: {expected:?}", content.records);
     Ok(content)
 }
 
 /// How many records lie in the topic, those of transactions that were rolled back too.
 pub fn written(services: &Services, topic: &str, rows: u64) -> Result<u64> {
-    Ok(read(services, topic, rows, &[("isolation.level", "read_uncommitted")])?.records)
+    Ok(read(services, topic, &Expected::rows(rows), &[("isolation.level", "read_uncommitted")])?.records)
 }
 
-/// Reads the topic to its end, and looks for the ids 1 to `rows`. There may be no other.
-pub fn read(services: &Services, topic: &str, rows: u64, more: &[(&str, &str)]) -> Result<Content> {
+/// Reads the topic to its end, and looks for the ids that it is to hold. There may be no others.
+pub fn read(services: &Services, topic: &str, expected: &Expected, more: &[(&str, &str)]) -> Result<Content> {
+    let mut live = vec![false; usize::try_from(*expected.live.end())? + 1];
+    let (mut content, mut zeros) = (Content::default(), 0);
+    let high = each(services, topic, more, |key, value| {
+        let id = id_of(key)?;
+        if id == 0 && expected.zero {
+            zeros += 1;
+            return Ok(());
+        }
+        let live = live.get_mut(usize::try_from(id)?).filter(|_| id > 0);
+        *live.with_context(|| format!("{topic} holds an unknown id, {id}"))? = value.is_some();
+        content.records += 1;
+        content.bytes += (key.len() + value.map_or(0, <[u8]>::len)) as u64;
+        Ok(())
+    })?;
+    ensure!(zeros == u64::from(expected.zero), "{topic} holds row 0 {zeros} times");
+    let wrong = (1..).zip(&live[1..]).filter(|(id, live)| expected.live.contains(id) != **live);
+    content.missing = wrong.count() as u64;
+    content.gaps = high - content.records - zeros;
+    Ok(content)
+}
+
+/// The records of a topic, one after the other.
+pub struct Loaded {
+    bytes: Vec<u8>,
+    /// Where each key ends, and each value.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Loaded {
+    /// Keys and values.
+    pub fn records(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        starts.zip(&self.ends).map(|(start, (key, end))| (&self.bytes[start..*key], &self.bytes[*key..*end]))
+    }
+}
+
+/// Takes a topic without tombstones into memory.
+pub fn load(services: &Services, topic: &str) -> Result<Loaded> {
+    let mut loaded = Loaded { bytes: Vec::new(), ends: Vec::new() };
+    each(services, topic, &[], |key, value| {
+        loaded.bytes.extend_from_slice(key);
+        let key = loaded.bytes.len();
+        loaded.bytes.extend_from_slice(value.context("a tombstone")?);
+        loaded.ends.push((key, loaded.bytes.len()));
+        Ok(())
+    })?;
+    Ok(loaded)
+}
+
+/// Hands over each record up to the topic's end; gives the offset back where that is.
+fn each(
+    services: &Services,
+    topic: &str,
+    more: &[(&str, &str)],
+    mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<()>,
+) -> Result<u64> {
     let consumer = consumer(services, topic, Offset::Beginning, more)?;
     let (low, high) = consumer.fetch_watermarks(topic, 0, TIMEOUT)?;
     ensure!(low == 0, "{topic} begins at {low}, not at 0");
-    let mut seen = vec![false; usize::try_from(rows)? + 1];
-    let mut content = Content { missing: rows, ..Content::default() };
     while let Some(message) = consumer.poll(TIMEOUT) {
-        let message = match message {
-            Err(KafkaError::PartitionEOF(_)) => {
-                content.gaps = u64::try_from(high)? - content.records;
-                return Ok(content);
+        match message {
+            Err(KafkaError::PartitionEOF(_)) => return Ok(u64::try_from(high)?),
+            message => {
+                let message = message?;
+                take(message.key().context("a record without a key")?, message.payload())?;
             }
-            message => message?,
-        };
-        let (key, value) = (message.key().context("a record without a key")?, message.payload());
-        let id = id_of(key)?;
-        let seen = seen.get_mut(usize::try_from(id)?).filter(|_| id > 0);
-        let seen = seen.with_context(|| format!("{topic} holds an unknown id, {id}"))?;
-        content.missing -= u64::from(!std::mem::replace(seen, true));
-        content.records += 1;
-        content.bytes += (key.len() + value.context("a tombstone, where nothing was deleted")?.len()) as u64;
+        }
     }
     bail!("{topic} could not be read to its end")
 }
 
-/// The id in a record's key: Avro's zigzag number after the header.
+/// Follows a topic from outside, at little cost: how many offsets are taken, and whether an id is at its end.
+pub struct Watched {
+    consumer: BaseConsumer,
+    topic: String,
+}
+
+impl Watched {
+    /// Its consumer is assigned nothing, so it fetches nothing.
+    pub fn new(services: &Services, topic: &str) -> Result<Self> {
+        let consumer = ClientConfig::new().set("bootstrap.servers", &services.kafka).create()?;
+        Ok(Self { consumer, topic: topic.to_owned() })
+    }
+
+    /// How many offsets are taken: about as many as there are records. None while there is no topic.
+    pub fn offsets(&self) -> u64 {
+        let marks = self.consumer.fetch_watermarks(&self.topic, 0, TIMEOUT);
+        marks.map_or(0, |(_, high)| u64::try_from(high).unwrap_or(0))
+    }
+
+    /// Whether one of the last committed records has this id.
+    pub fn ends_with(&self, services: &Services, id: u64) -> Result<bool> {
+        // A transaction's marker takes an offset as well.
+        let consumer = consumer(services, &self.topic, Offset::OffsetTail(5), &FAST)?;
+        while let Some(message) = consumer.poll(TIMEOUT) {
+            match message {
+                Err(KafkaError::PartitionEOF(_)) => return Ok(false),
+                message => {
+                    if id_of(message?.key().context("a record without a key")?)? == id {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        bail!("the end of {} could not be read", self.topic)
+    }
+}
+
+/// What the topic takes of the broker's disk, as far as its folder can be seen: compressed, with all of Kafka's own.
+pub fn stored_bytes(topic: &str) -> Option<u64> {
+    let folder = PathBuf::from(std::env::var_os("BENCH_KAFKA_DATA")?).join(format!("{topic}-0"));
+    let files = std::fs::read_dir(folder).ok()?.flatten();
+    let segments = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+    Some(segments.filter_map(|file| Some(file.metadata().ok()?.len())).sum())
+}
+
+/// The id in a record's key: Avro's zigzag number after the header; or, in JSON, the number in it.
 pub fn id_of(key: &[u8]) -> Result<u64> {
+    if key.first() == Some(&b'{') {
+        let digits = key.iter().filter(|byte| byte.is_ascii_digit());
+        return Ok(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')));
+    }
     let mut number = 0_u64;
     for (at, byte) in key.get(HEADER..).unwrap_or_default().iter().enumerate().take(10) {
         number |= u64::from(byte & 0x7F) << (7 * at);

@@ -86,6 +86,7 @@ pub mod reader;
 
 pub use desk::{Desk, Report};
 pub use error::SnapshotError;
+pub use lines::Line;
 pub use table::{SnapshotTable, look_up_types};
 pub use work::ReadingId;
 pub use writers::Waiting;

@@ -21,24 +21,25 @@ const RATE: u64 = 1_000;
 
 pub fn run(bench: &Bench, report: &mut Report, source: &mut Source, rows: u64) -> Result<()> {
     report.heading(format!(
-        "Latency at {} rows a second during a snapshot, `bench/run snapshot --rows {rows} --only latency`",
+        "Latency at {} rows a second during a snapshot, `bench/run snapshot --rows {rows} --part latency`",
         thousands(RATE as f64)
     ));
     // The table that the stream's rows go to is captured already, the one that is read is new to the connector.
     let name = format!("snapshot-{}-beside", bench.tag);
-    let connector = Connector { name, via: Via::Tcp, tables: &[BESIDE] };
+    let connector = Connector::new(name, Via::Tcp, &[BESIDE]);
     daemon::prepare(bench, &source.database, std::slice::from_ref(&connector))?;
-    let connector = Connector { tables: &[BESIDE, TABLE], ..connector };
+    let connector = Connector::new(connector.name, Via::Tcp, &[BESIDE, TABLE]);
 
     // The snapshot's end is the load's.
     let load = Load { rate: RATE, warm_up: Duration::ZERO, lasts: limit(rows), connections: 4 };
     let times = Times::new(load);
-    let route = Route { database: &source.database, connector: &connector, table: BESIDE };
+    let topic = connector.topic(BESIDE);
+    let route = Route { database: &source.database, table: BESIDE, topic: &topic };
     let (arrived, (daemon, read)) = latency::under_load(bench, route, load, &times, |stop| {
         crate::wait_until(limit(0), || Ok(times.sent(0).is_some()))?;
         let mut daemon = Daemon::start(bench, &source.database, std::slice::from_ref(&connector))?;
         let until = daemon.process.started + limit(rows);
-        let mut stored = Stored::follow(&bench.services, &connector, TABLE)?;
+        let mut stored = Stored::follow(&bench.services, &connector, &[TABLE])?;
         let first = stored.wait(&mut daemon, until, |progress| progress.done || progress.rows > 0)?;
         ensure!(!first.done, "the table is too small: its first rows are all of them");
         let began = times.now();

@@ -27,14 +27,14 @@ struct Kill {
 
 pub fn run(bench: &Bench, report: &mut Report, source: &mut Source, rows: u64) -> Result<()> {
     report.heading(format!(
-        "Snapshot of {} rows, the daemon killed {KILLS} times on the way, `bench/run snapshot --rows {rows} --only kill`",
+        "Snapshot of {} rows, the daemon killed {KILLS} times on the way, `bench/run snapshot --rows {rows} --part kill`",
         thousands(rows as f64)
     ));
     let connector = connector(bench, "kill", Via::Tcp);
     let connectors = std::slice::from_ref(&connector);
     let until = Instant::now() + (KILLS as u32 + 1) * limit(rows);
     let mut daemon = Daemon::start(bench, &source.database, connectors)?;
-    let mut stored = Stored::follow(&bench.services, &connector, TABLE)?;
+    let mut stored = Stored::follow(&bench.services, &connector, &[TABLE])?;
     let mut kills = Vec::new();
     for kill in 1..=KILLS {
         let due = rows * kill / (KILLS + 1);
@@ -54,7 +54,7 @@ pub fn run(bench: &Bench, report: &mut Report, source: &mut Source, rows: u64) -
     source.drop_slot(&connector.slot())?;
 
     let topic = connector.topic(TABLE);
-    let content = topic::read(&bench.services, &topic, rows, &[])?;
+    let content = topic::read(&bench.services, &topic, &topic::Expected::rows(rows), &[])?;
     ensure!(content.missing == 0, "{topic} lacks {} of the table's keys", content.missing);
     let rolled_back = topic::written(&bench.services, &topic, rows)? - content.records;
     tell(report, &kills, rows, content.records, rolled_back);

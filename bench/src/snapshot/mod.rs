@@ -9,18 +9,21 @@ mod crash;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::Bench;
+use crate::contender::{Contender, Entry, Family, Outcome, TABLECAST_UNIX, rounds};
 use crate::daemon::{Connector, Daemon};
+use crate::debezium::{self, Debezium, Tuned};
+use crate::drain;
 use crate::limits;
-use crate::process::{Ended, Usage};
-use crate::report::{Report, Spread, Target, one_digit, thousands, two_digits};
+use crate::report::{Report, thousands};
 use crate::services::Via;
-use crate::source::{Source, TABLE};
+use crate::source::{Source, TABLE, insert_zero};
 use crate::stored::Stored;
-use crate::topic::{self, Content};
+use crate::topic::{self, Expected};
+use crate::verdicts;
 
 /// What can be measured by itself.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,14 +40,22 @@ impl Part {
     pub const ALL: &'static [Part] = &[Part::Speed, Part::Latency, Part::Kill];
 }
 
+/// The workload's name.
+pub const NAME: &str = "snapshot";
+
 /// Measures these parts.
-pub fn run(bench: &Bench, report: &mut Report, rows: u64, runs: usize, parts: &[Part]) -> Result<()> {
-    let mut source = Source::create(&bench.services, "snapshot", &bench.tag)?;
+pub fn run(bench: &Bench, report: &mut Report, rows: u64, entries: &[Entry], parts: &[Part]) -> Result<()> {
+    let mut source = Source::create(&bench.services, NAME, &bench.tag)?;
+    let runs: Vec<(usize, Contender)> = rounds(entries).collect();
+    let of_debezium = prepare_debezium(bench, &mut source, &runs)?;
     source.fill_at_once(rows)?;
     source.settle()?;
-    measure(bench, &mut source, &connector(bench, "warm", Via::Unix), rows)?;
-    if parts.contains(&Part::Speed) {
-        speed(bench, report, &mut source, rows, runs)?;
+    measure(bench, &mut source, TABLECAST_UNIX, &connector(bench, "warm", Via::Unix), rows)?;
+    if parts.contains(&Part::Speed) && !runs.is_empty() {
+        speed(bench, report, &mut source, rows, &runs, of_debezium)?;
+    }
+    if entries.iter().all(|entry| entry.contender.family() != Family::Tablecast) {
+        return Ok(());
     }
     if parts.contains(&Part::Latency) {
         beside::run(bench, report, &mut source, rows)?;
@@ -55,8 +66,28 @@ pub fn run(bench: &Bench, report: &mut Report, rows: u64, runs: usize, parts: &[
     Ok(())
 }
 
+/// Its topics and schemas, by way of a row 0 that is gone afterwards.
+fn prepare_debezium(bench: &Bench, source: &mut Source, runs: &[(usize, Contender)]) -> Result<Vec<Debezium>> {
+    let of_debezium = |(round, contender): &(usize, Contender)| match *contender {
+        Contender::Debezium { exactly_once, format } => Some(Debezium {
+            name: format!("snapshot-{}-{}{round}", bench.tag, contender.short()),
+            exactly_once,
+            format,
+            tuned: Tuned::Throughput,
+            tables: vec![TABLE.to_owned()],
+        }),
+        _ => None,
+    };
+    let connectors: Vec<Debezium> = runs.iter().filter_map(of_debezium).collect();
+    source.execute(&insert_zero(TABLE))?;
+    debezium::prepare(bench, &source.database, &connectors)?;
+    debezium::forget(bench, source, &connectors)?;
+    source.execute(&format!("TRUNCATE {TABLE}"))?;
+    Ok(connectors)
+}
+
 fn connector(bench: &Bench, name: &str, via: Via) -> Connector {
-    Connector { name: format!("snapshot-{}-{name}", bench.tag), via, tables: &[TABLE] }
+    Connector::new(format!("snapshot-{}-{name}", bench.tag), via, &[TABLE])
 }
 
 /// How long the rows may take, with all that comes before.
@@ -64,129 +95,106 @@ fn limit(rows: u64) -> Duration {
     Duration::from_secs(60) + Duration::from_micros(rows * 100)
 }
 
-/// COPY, and right after it a snapshot of the same table.
-struct Run {
-    via: Via,
-    copy: Ended,
-    snapshot: Snapshot,
-}
-
-struct Snapshot {
-    /// From the start of the process to its first committed rows.
-    startup: Duration,
-    /// From the start of the process until the stored position says that all rows are in.
-    took: Duration,
-    /// Committed after the first, a second.
-    rate: f64,
-    usage: Usage,
-    content: Content,
-}
-
-fn speed(bench: &Bench, report: &mut Report, source: &mut Source, rows: u64, runs: usize) -> Result<()> {
-    report.heading(format!(
-        "Snapshot: {} rows, `bench/run snapshot --rows {rows} --runs {runs}`",
-        thousands(rows as f64)
-    ));
-    let mut all = Vec::new();
-    for run in 1..=runs {
-        for via in Via::BOTH {
-            let copy = limits::copy_out(bench, &source.database, via)?;
-            let connector = connector(bench, &format!("{}{run}", via.short()), via);
-            all.push(Run { via, copy, snapshot: measure(bench, source, &connector, rows)? });
-            eprintln!("{} is done", connector.name);
-        }
+fn speed(
+    bench: &Bench,
+    report: &mut Report,
+    source: &mut Source,
+    rows: u64,
+    runs: &[(usize, Contender)],
+    of_debezium: Vec<Debezium>,
+) -> Result<()> {
+    report.heading(format!("`snapshot`: the first {} rows of a table", thousands(rows as f64)));
+    let mut of_debezium = of_debezium.into_iter();
+    for (round, contender) in runs {
+        let outcome = match *contender {
+            Contender::Copy(via) => {
+                Outcome::of_program(*contender, rows, &limits::copy_out(bench, &source.database, via)?)
+            }
+            Contender::Tablecast(via, _) => {
+                let connector = connector(bench, &format!("{}{round}", via.short()), via);
+                measure(bench, source, *contender, &connector, rows)?
+            }
+            Contender::Debezium { .. } => {
+                let connector = of_debezium.next().context("a run that was not prepared")?;
+                measure_debezium(bench, source, *contender, &connector, rows)?
+            }
+            Contender::Recvlogical(_) => continue,
+        };
+        eprintln!("{}: {} rows/s", outcome.contender.shown(), thousands(outcome.rate));
+        report.figures.add(NAME, outcome);
     }
-    tell(report, &all, rows);
+    report.contenders(NAME);
+    report.line(
+        "With startup is from the start of the process until the stored position says that the snapshot is done (slot, \
+         publication, topics and schemas are made first; Debezium has its topics and schemas already); rows/s is from the \
+         first committed rows to the last. Every topic was read afterwards by a consumer of committed records: it held each \
+         row once, and nothing else. Debezium's snapshot is not exactly once.\n",
+    );
+    verdicts::of(report, NAME);
     Ok(())
 }
 
 /// Runs a daemon of its own until the snapshot is done and committed, and reads what the topic got.
-fn measure(bench: &Bench, source: &mut Source, connector: &Connector, rows: u64) -> Result<Snapshot> {
+fn measure(
+    bench: &Bench,
+    source: &mut Source,
+    contender: Contender,
+    connector: &Connector,
+    rows: u64,
+) -> Result<Outcome> {
     let mut daemon = Daemon::start(bench, &source.database, std::slice::from_ref(connector))?;
     let started = daemon.process.started;
-    let mut stored = Stored::follow(&bench.services, connector, TABLE)?;
+    let mut stored = Stored::follow(&bench.services, connector, &[TABLE])?;
     let first = stored.wait(&mut daemon, started + limit(rows), |progress| progress.done || progress.rows > 0)?;
     let startup = started.elapsed();
     stored.wait(&mut daemon, started + limit(rows), |progress| progress.done)?;
     let took = started.elapsed();
     let usage = daemon.process.usage()?;
     daemon.stop()?;
-    let content = topic::verify(&bench.services, &connector.topic(TABLE), rows)?;
+    let topic = connector.topic(TABLE);
+    let content = topic::verify(&bench.services, &topic, rows)?;
     source.drop_slot(&connector.slot())?;
+    let whole_rate = rows as f64 / took.as_secs_f64();
     // Nothing is between the first rows and the last if one transaction holds all.
     let rate = match first.done {
-        true => rows as f64 / took.as_secs_f64(),
+        true => whole_rate,
         false => (rows - first.rows) as f64 / (took - startup).as_secs_f64(),
     };
-    Ok(Snapshot { startup, took, rate, usage, content })
-}
-
-fn tell(report: &mut Report, runs: &[Run], rows: u64) {
-    let of = |via| runs.iter().filter(move |run: &&Run| run.via == via);
-    let per_second = |took: Duration| rows as f64 / took.as_secs_f64();
-    let million = 1e6 / rows as f64;
-    let mut lines = Vec::new();
-    for via in Via::BOTH {
-        let spread = |figure: &dyn Fn(&Run) -> f64| Spread::of(of(via).map(figure));
-        let copy = spread(&|run| per_second(run.copy.took)).shown(thousands);
-        let cpu = spread(&|run| run.copy.usage.cpu() * million).shown(one_digit);
-        lines.push(vec![format!("COPY by psql, {}", via.shown()), copy.clone(), copy, cpu, "".into()]);
-        lines.push(vec![
-            format!("tablecast, {}", via.shown()),
-            spread(&|run| run.snapshot.rate).shown(thousands),
-            spread(&|run| per_second(run.snapshot.took)).shown(thousands),
-            spread(&|run| run.snapshot.usage.cpu() * million).shown(one_digit),
-            spread(&|run| run.snapshot.usage.peak_mib).shown(one_digit),
-        ]);
-    }
-    report.table(&["reader", "rows/s", "with startup", "CPU-s per million rows", "peak MiB"], &lines);
-    details(report, runs);
-    for via in Via::BOTH {
-        let ratio = |rate: &dyn Fn(&Run) -> f64| Spread::of(of(via).map(|run| rate(run) / per_second(run.copy.took)));
-        let whole = ratio(&|run| per_second(run.snapshot.took));
-        let what = format!(
-            "{}, daemon with startup / COPY just before, {} (without startup {})",
-            via.shown(),
-            whole.shown(two_digits),
-            ratio(&|run| run.snapshot.rate).shown(two_digits)
-        );
-        report.target(&what, whole.median, Target::AtLeast(0.35));
-    }
-    let peak = Spread::of(runs.iter().map(|run| run.snapshot.usage.peak_mib));
-    report.target("Peak memory of the daemon in MiB, the worst", peak.max, Target::AtMost(96.0));
-}
-
-/// What explains the figures.
-fn details(report: &mut Report, runs: &[Run]) {
-    let head = [
-        "run",
-        "COPY s",
-        "of it psql's CPU-s",
-        "startup s",
-        "snapshot s",
-        "CPU-s user + system",
-        "context switches, voluntary / not",
-        "Kafka transactions",
-        "bytes a record",
-    ];
-    let line = |Run { via, copy, snapshot: Snapshot { startup, took, usage, content, .. } }: &Run| {
-        let switches = [usage.voluntary_switches, usage.involuntary_switches].map(|count| thousands(count as f64));
-        vec![
-            via.shown().to_owned(),
-            two_digits(copy.took.as_secs_f64()),
-            two_digits(copy.usage.cpu()),
-            two_digits(startup.as_secs_f64()),
-            two_digits(took.as_secs_f64()),
-            format!("{:.2} + {:.2}", usage.user, usage.system),
-            switches.join(" / "),
-            content.gaps.to_string(),
-            format!("{:.0}", content.bytes as f64 / content.records as f64),
-        ]
+    let outcome = Outcome {
+        contender,
+        rate,
+        warm_rate: None,
+        whole_rate,
+        startup: Some(startup),
+        cpu: usage.cpu() * 1e6 / rows as f64,
+        peak_mib: Some(usage.peak_mib),
+        usage,
+        walsender_cpu: None,
+        payload: None,
+        stored: None,
+        transactions: None,
     };
-    report.table(&head, &runs.iter().map(line).collect::<Vec<_>>());
-    report.line(
-        "With startup is from the start of the process (slot, publication, topics and schemas are made first) until the \
-         stored position says that the snapshot is done; rows/s is from the first committed rows to the last. Every \
-         topic was read afterwards by a consumer of committed records: it held each row once, and nothing else.\n",
-    );
+    Ok(outcome.with_contents(&[content], topic::stored_bytes(&topic)))
+}
+
+fn measure_debezium(
+    bench: &Bench,
+    source: &mut Source,
+    contender: Contender,
+    connector: &Debezium,
+    rows: u64,
+) -> Result<Outcome> {
+    let ran = debezium::run(bench, connector, rows, rows)?;
+    let outcome = drain::of_debezium(contender, ran, connector)?;
+    source.drop_slot(&connector.slot())?;
+    let topic = connector.topic(TABLE);
+    let content = topic::verify_is(&bench.services, &topic, &Expected { zero: true, ..Expected::rows(rows) })?;
+    Ok(outcome.with_contents(&[content], topic::stored_bytes(&topic)))
+}
+
+/// A topic that holds the first rows of the table, as the daemon encodes them.
+pub fn topic_of(bench: &Bench, source: &mut Source, name: &str, rows: u64) -> Result<String> {
+    let connector = connector(bench, name, Via::Unix);
+    measure(bench, source, TABLECAST_UNIX, &connector, rows)?;
+    Ok(connector.topic(TABLE))
 }

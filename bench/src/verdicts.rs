@@ -1,0 +1,63 @@
+//! What tablecast was to show, workload by workload.
+
+use crate::contender::{Contender, DEBEZIUM, Figures, TABLECAST_TCP, TABLECAST_UNIX};
+use crate::report::{Report, Target, two_digits};
+use crate::services::Via;
+
+/// CPU seconds of the daemon per million rows of the table of eleven columns.
+const CPU: f64 = 3.5;
+/// Peak memory of the daemon in MiB, in a snapshot and elsewhere.
+const SNAPSHOT_MIB: f64 = 64.0;
+const MIB: f64 = 48.0;
+
+/// Says what became of the targets for this workload, as far as the contenders took part.
+pub fn of(report: &mut Report, workload: &'static str) {
+    match workload {
+        "drain" => {
+            ratio(report, workload, TABLECAST_TCP, Contender::Recvlogical(Via::Tcp), 1.8);
+            ratio(report, workload, TABLECAST_UNIX, Contender::Recvlogical(Via::Unix), 0.9);
+            ratio(report, workload, TABLECAST_TCP, DEBEZIUM, 1.8);
+            cpu(report, workload);
+            memory(report, workload, MIB);
+        }
+        "big" => {
+            ratio(report, workload, TABLECAST_TCP, DEBEZIUM, 2.2);
+            ratio(report, workload, TABLECAST_UNIX, DEBEZIUM, 2.8);
+            cpu(report, workload);
+            memory(report, workload, MIB);
+        }
+        "snapshot" => {
+            ratio(report, workload, TABLECAST_TCP, Contender::Copy(Via::Tcp), 0.5);
+            ratio(report, workload, TABLECAST_UNIX, Contender::Copy(Via::Unix), 0.5);
+            memory(report, workload, SNAPSHOT_MIB);
+        }
+        _ => memory(report, workload, MIB),
+    }
+}
+
+/// The rates of two contenders; the median of the rounds counts.
+fn ratio(report: &mut Report, workload: &'static str, of: Contender, to: Contender, least: f64) {
+    let Some(spread) = report.figures.ratio(workload, of, to, |outcome| outcome.rate) else { return };
+    let what = format!("{workload}: {} / {}, {}", of.shown(), to.shown(), spread.shown(two_digits));
+    report.target(&what, spread.median, Target::AtLeast(least));
+}
+
+fn cpu(report: &mut Report, workload: &'static str) {
+    if let Some(worst) = worst(&report.figures, workload, |outcome| outcome.cpu) {
+        let what = format!("{workload}: CPU seconds of the daemon per million rows, the worst run");
+        report.target(&what, worst, Target::AtMost(CPU));
+    }
+}
+
+fn memory(report: &mut Report, workload: &'static str, most: f64) {
+    if let Some(worst) = worst(&report.figures, workload, |outcome| outcome.peak_mib.unwrap_or(f64::NAN)) {
+        let what = format!("{workload}: peak memory of the daemon in MiB, the worst run");
+        report.target(&what, worst, Target::AtMost(most));
+    }
+}
+
+fn worst(figures: &Figures, workload: &'static str, figure: impl Fn(&crate::contender::Outcome) -> f64) -> Option<f64> {
+    let of_tablecast =
+        figures.of(workload).filter(|outcome| matches!(outcome.contender, Contender::Tablecast(..))).map(figure);
+    of_tablecast.max_by(f64::total_cmp)
+}
