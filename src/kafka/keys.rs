@@ -87,7 +87,7 @@ pub fn older_than(
     for partition in partitions(&consumer, topic)? {
         let (start, end) = bounds(&consumer, topic, partition)?;
         // A partition that was added since has nothing older.
-        let between = usize::try_from(partition).ok().and_then(|at| ends.get(at)).map_or(start, |at| *at);
+        let between = usize::try_from(partition).ok().and_then(|at| ends.get(at)).copied().unwrap_or(start);
         let between = between.clamp(start, end);
         old.push(Range { partition, start, end: between });
         new.push(Range { partition, start: between, end });
