@@ -88,7 +88,7 @@ fn steps(criterion: &mut Criterion) {
 fn encoders(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     for (kind, text) in KINDS {
-        let encoder = rows::encoder_of(&[("k", Kind::Bool), ("v", kind)]);
+        let encoder = rows::encoder_of(&[("k", Kind::Bool), ("v", kind.clone())]);
         let cells = [Cell::Text(b"t"), Cell::Text(text.as_bytes())];
         group.bench_with_input(BenchmarkId::new(format!("{kind:?}"), text), &cells, |bench, cells| {
             bench.iter_batched_ref(

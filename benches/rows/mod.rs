@@ -8,7 +8,7 @@ use tablecast::avro::{Encoder, Plan};
 use tablecast::kafka::{Batch, TopicId};
 use tablecast::pgoutput::{Cell, Message, decode};
 use tablecast::postgres::catalog::ReplicaIdentity;
-use tablecast::relation::{Column, Kind, NumericLimits, PgType, Shape};
+use tablecast::relation::{Column, Kind, NumericLimits, PgType, Shape, Unrepresentable};
 
 /// Of the table, in its order.
 const COLUMNS: [(&str, Kind); 11] = [
@@ -96,7 +96,7 @@ fn column(name: &str, kind: Kind, in_key: bool) -> Column {
 
 /// The encoder of a table whose first column is the key.
 pub fn encoder_of(columns: &[(&str, Kind)]) -> Encoder {
-    let columns = columns.iter().enumerate().map(|(at, (name, kind))| column(name, *kind, at == 0));
+    let columns = columns.iter().enumerate().map(|(at, (name, kind))| column(name, kind.clone(), at == 0));
     let shape = Shape {
         oid: 0x4001,
         schema: "public".into(),
@@ -104,6 +104,7 @@ pub fn encoder_of(columns: &[(&str, Kind)]) -> Encoder {
         replica_identity: ReplicaIdentity::Default,
         columns: columns.collect(),
         key: vec![0],
+        unrepresentable: Unrepresentable::Error,
     };
     Plan::compile(&shape, "bench").unwrap().with_ids(1, 2)
 }

@@ -3,7 +3,7 @@
 //! It is created where it is missing. A table that the configuration maps and the publication lacks is added. One whose
 //! rows a topic holds already has been taken out behind our back, or was dropped and created anew, and its changes since
 //! then are lost: so it is read again, which follows from its membership being another one
-//! ([`changes`](super::changes)). A table that the connector has written and the configuration no longer maps is taken out
+//! (`changes`). A table that the connector has written and the configuration no longer maps is taken out
 //! again.
 
 use std::collections::BTreeMap;
