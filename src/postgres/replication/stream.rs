@@ -117,6 +117,8 @@ impl ReplicationStream {
             }
             match self.socket.read(room) {
                 Ok(0) if total == 0 => return Err(self.closed()),
+                // The end; what came before it is to be seen first.
+                Ok(0) => return Ok(Fill::Data(total)),
                 // Also after a short read: to have read opens the window, and what waits behind it comes at once.
                 Ok(count) => {
                     self.buffer.filled(count);
@@ -252,11 +254,26 @@ fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
     use super::super::wire::tests::message;
     use super::*;
 
     fn notice(severity: &str, code: &str) -> Vec<u8> {
         message(b'N', format!("S{severity}\0V{severity}\0C{code}\0Mskipped\0\0").as_bytes())
+    }
+
+    #[test]
+    fn what_the_server_sends_before_it_closes_is_read_and_then_the_end() {
+        let (mut server, client) = UnixStream::pair().unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut stream = ReplicationStream::new(Socket::Unix(client), &[]);
+        server.write_all(&message(b'E', b"VFATAL\0C57P01\0Mbye\0\0")).unwrap();
+        drop(server);
+        assert!(matches!(stream.fill(Duration::ZERO), Ok(Fill::Data(_))));
+        assert_eq!(stream.next_frame().unwrap_err().sqlstate(), Some("57P01"));
+        assert!(matches!(stream.fill(Duration::ZERO), Err(ReplicationError::Closed { .. })));
     }
 
     #[test]
