@@ -66,9 +66,6 @@ impl Socket {
                 // Status updates are small and must not wait for more to come.
                 socket.set_nodelay(true)?;
                 keep_alive(&socket, keepalives)?;
-                if is_local(&socket) {
-                    sockopt::set_socket_recv_buffer_size(&socket, LOCAL_RECEIVE_BUFFER)?;
-                }
                 socket.set_nonblocking(true)?;
                 Ok(Self::Tcp(socket))
             }
@@ -169,7 +166,7 @@ fn connect_tcp(addresses: impl IntoIterator<Item = SocketAddr>, deadline: Instan
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        match TcpStream::connect_timeout(&address, left) {
+        match connect_one(address, left) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
@@ -177,10 +174,20 @@ fn connect_tcp(addresses: impl IntoIterator<Item = SocketAddr>, deadline: Instan
     Err(last)
 }
 
+/// The receive buffer has to be small before the connection is made: a server that was once offered a larger window waits
+/// for more room than there will ever be.
+fn connect_one(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    if address.ip().is_loopback() {
+        socket.set_recv_buffer_size(LOCAL_RECEIVE_BUFFER)?;
+    }
+    socket.connect_timeout(&address.into(), patience)?;
+    Ok(socket.into())
+}
+
 /// Whether the other end is on this machine.
 fn is_local(socket: &TcpStream) -> bool {
-    let ends = (socket.peer_addr(), socket.local_addr());
-    matches!(ends, (Ok(peer), Ok(local)) if peer.ip() == local.ip())
+    socket.peer_addr().is_ok_and(|peer| peer.ip().is_loopback())
 }
 
 fn keep_alive(socket: &TcpStream, keepalives: Keepalives) -> io::Result<()> {
