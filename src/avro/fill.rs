@@ -4,37 +4,28 @@
 //! Under the other identities the old row has it if it is part of the identity: Postgres sends the old key along
 //! whenever a column of it is TOASTed. Then every other column of the old row is null, whatever its value was, and no
 //! column of the identity can be null: so there a null means "not known", and nothing is filled with it.
+//!
+//! Nor is it where the stream says that the old row is whole. It says so by the identity of the table that it publishes,
+//! and the WAL follows that of the partition, which may be another one. Under a true FULL nothing is lost: what was null
+//! is no TOASTed value that was left as it was.
 
 use crate::pgoutput::Cell;
-
-/// What of the old row the WAL carries, as any iterator of cells.
-#[derive(Clone, Copy, Debug)]
-pub enum OldCells<O> {
-    /// The columns of the replica identity; the others are null.
-    Key(O),
-    /// The whole row, under REPLICA IDENTITY FULL.
-    Full(O),
-}
 
 /// The new row with unchanged values taken from the old one; made by [`fill_unchanged`].
 #[derive(Clone, Debug)]
 pub struct Filled<N, O> {
     new: N,
     old: O,
-    full: bool,
 }
 
-/// The new row, with the values that it left unchanged taken from the old one. What the old row lacks too stays
-/// [`Cell::Unchanged`].
-pub fn fill_unchanged<'a, N, O>(new: N, old: OldCells<O>) -> Filled<N, O>
+/// The new row, with the values that it left unchanged taken from what the WAL carries of the old one. What that lacks
+/// too stays [`Cell::Unchanged`].
+pub fn fill_unchanged<'a, N, O>(new: N, old: O) -> Filled<N, O>
 where
     N: Iterator<Item = Cell<'a>> + Clone,
     O: Iterator<Item = Cell<'a>> + Clone,
 {
-    match old {
-        OldCells::Key(old) => Filled { new, old, full: false },
-        OldCells::Full(old) => Filled { new, old, full: true },
-    }
+    Filled { new, old }
 }
 
 impl<'a, N, O> Iterator for Filled<N, O>
@@ -48,7 +39,7 @@ where
     fn next(&mut self) -> Option<Cell<'a>> {
         let new = self.new.next()?;
         match (new, self.old.next()) {
-            (Cell::Unchanged, Some(Cell::Null)) if !self.full => Some(Cell::Unchanged),
+            (Cell::Unchanged, Some(Cell::Null)) => Some(Cell::Unchanged),
             (Cell::Unchanged, Some(old)) => Some(old),
             (new, _) => Some(new),
         }

@@ -38,7 +38,7 @@ mod tests;
 
 pub use encoders::{EncoderError, Encoders};
 pub use error::{EncodeError, PlanError};
-pub use fill::{Filled, OldCells, fill_unchanged};
+pub use fill::{Filled, fill_unchanged};
 pub use plan::{Encoder, Plan};
 pub use registry::{Registry, RegistryError};
 pub use text::TextError;

@@ -1,6 +1,9 @@
 //! Null in the place of what an Avro type can't hold, where the configuration asks for it: counted, and told.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use metrics::Counter;
 
 use crate::relation::Shape;
 
@@ -10,6 +13,8 @@ pub(super) struct Nulls {
     connector: String,
     table: String,
     columns: Vec<Column>,
+    /// Made at the first null: a shape may be compiled where nothing is counted.
+    counter: OnceLock<Counter>,
 }
 
 #[derive(Debug)]
@@ -27,13 +32,21 @@ impl Nulls {
             pg_type: column.pg_type.name.clone(),
             is_told: AtomicBool::new(false),
         });
-        Self { connector: connector.to_owned(), table: shape.sql_name(), columns: columns.collect() }
+        Self {
+            connector: connector.to_owned(),
+            table: shape.sql_name(),
+            columns: columns.collect(),
+            counter: OnceLock::new(),
+        }
     }
 
     /// The column `index` has been made null in a row.
     pub fn tell(&self, index: usize, what: &'static str) {
-        let labels = [("connector", self.connector.clone()), ("table", self.table.clone())];
-        metrics::counter!("tablecast_unrepresentable_total", &labels).increment(1);
+        let counter = self.counter.get_or_init(|| {
+            let labels = [("connector", self.connector.clone()), ("table", self.table.clone())];
+            metrics::counter!("tablecast_unrepresentable_total", &labels)
+        });
+        counter.increment(1);
         let Some(column) = self.columns.get(index) else { return };
         if !column.is_told.swap(true, Ordering::Relaxed) {
             tracing::warn!(

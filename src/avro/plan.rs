@@ -188,7 +188,7 @@ impl Plan {
                 _ => return Err(self.no_text(index, cell)),
             };
             if let Err(reason) = codec.encode(text, out) {
-                self.null_instead(index, start, reason, out)?;
+                self.null_instead(index, start, reason, cells.clone(), out)?;
             }
         }
         self.expect_end(self.columns.len(), cells)
@@ -236,20 +236,26 @@ impl Plan {
         label.map(|label| (label.column.clone(), label.pg_type.clone())).unwrap_or_default()
     }
 
-    /// The column `index`, whose record starts at `start`, failed: makes it null if that is what was asked for.
+    /// The column `index`, whose field starts at `start`, failed: makes it null if that is what was asked for. `rest` are
+    /// the cells behind it: with a value that is to be looked up among them, the row will be encoded again, and is told
+    /// of then.
     #[cold]
-    fn null_instead(
+    fn null_instead<'a>(
         &self,
         index: usize,
         start: usize,
         reason: TextError,
+        rest: impl Iterator<Item = Cell<'a>>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         match (&self.nulls, self.columns.get(index), reason) {
             (Some(nulls), Some(Step::Nullable(_)), TextError::Unrepresentable(what)) => {
                 out.truncate(start);
                 out.push(NULL_BRANCH);
-                nulls.tell(index, what);
+                let steps = self.columns.iter().skip(index + 1);
+                if !steps.zip(rest).any(|(step, cell)| cell == Cell::Unchanged && !matches!(step, Step::Skip)) {
+                    nulls.tell(index, what);
+                }
                 Ok(())
             }
             _ => Err(self.value_error(index, reason)),

@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
+use crate::kafka::reader;
 use crate::telemetry::{self, LogFormat};
 use exit::{Exit, Failure};
 
@@ -113,13 +114,15 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Wrong.into() } else { Exit::Done.into() };
         }
     };
-    match execute(cli) {
-        Ok(exit) => exit.into(),
+    let exit = match execute(cli) {
+        Ok(exit) => exit,
         Err(failure) => {
             failure.report();
-            failure.exit().into()
+            failure.exit()
         }
-    }
+    };
+    reader::wait_for_farewells(reader::FAREWELLS_LIMIT);
+    exit.into()
 }
 
 fn execute(cli: Cli) -> Result<Exit, Failure> {

@@ -82,6 +82,8 @@ impl fmt::Display for Reason {
 
 /// VARCHAR and VARBIT: a longer one holds what the shorter one held.
 const GROWING: &[u32] = &[1043, 1562];
+/// Types below this oid are built in.
+const FIRST_OWN_OID: u32 = 16_384;
 
 /// What follows from the table being `now`, where its topic was written under `was`.
 pub fn compare(was: &TableShape, now: &TableShape) -> Demand {
@@ -188,15 +190,19 @@ fn columns(was: &TableShape, now: &TableShape, ask: &mut impl FnMut(Demand)) {
     }
 }
 
+/// Where a column of the key has a type that isn't built in, what was made of the type may be another text of the key.
 fn types(was: &TableShape, now: &TableShape, ask: &mut impl FnMut(Demand)) {
+    let is_in_key = |column: &ShapeColumn| column.type_oid >= FIRST_OWN_OID && now.key.contains(&column.name);
+    let may_be_key = now.columns.iter().any(is_in_key);
+    let demand = |reason| if may_be_key { Demand::Sweep(reason) } else { read(reason) };
     for (oid, label) in &was.labels {
         if let Some(renamed) = now.labels.get(oid).filter(|now| *now != label) {
-            ask(read(Reason::LabelRenamed { was: label.clone(), now: renamed.clone() }));
+            ask(demand(Reason::LabelRenamed { was: label.clone(), now: renamed.clone() }));
         }
     }
     let is_other = |(oid, fields): (&u32, &String)| now.composites.get(oid).is_some_and(|now| now != fields);
     if was.composites.iter().any(is_other) {
-        ask(read(Reason::Composite));
+        ask(demand(Reason::Composite));
     }
 }
 

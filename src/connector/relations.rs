@@ -157,16 +157,10 @@ async fn try_look_up(shared: &Shared, place: usize, announcement: &[u8]) -> Resu
     Ok(Found { route: Route::Topic(Box::new(route)), announced: Some(announced) })
 }
 
-/// What it takes to look up values that the WAL doesn't carry, where there may be such. A table that has become a
-/// partitioned one is another table.
-fn version(
-    table: &Table,
-    relation: &RelationMessage<'_>,
-    shape: &Shape,
-    encoder: &Encoder,
-) -> Option<Arc<RelationVersion>> {
-    let rows = TableRows::new(relation, shape, table.facts.relkind == 'p')?;
-    Some(Arc::new(RelationVersion { table: table.sql_name(), rows, encoder: encoder.clone() }))
+/// What it takes to look up values that the WAL doesn't carry. A table that has become a partitioned one is another table.
+fn version(table: &Table, relation: &RelationMessage<'_>, shape: &Shape, encoder: &Encoder) -> Arc<RelationVersion> {
+    let rows = TableRows::new(relation, shape, table.facts.relkind == 'p');
+    Arc::new(RelationVersion { table: table.sql_name(), rows, encoder: encoder.clone() })
 }
 
 /// The version that rows are written under. The key of a provisional one is none: no table has that.

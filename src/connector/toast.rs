@@ -15,7 +15,9 @@
 //! visible, by the row's lock or by the unique index; so S sees the first of those that wrote K up to some point, in the
 //! order in which they committed, and T is among them. If the value is newer than T, a change that comes later in the
 //! stream made it. That one brings the whole row; so until then the topic may have the new value with T's other columns,
-//! and then it has what is right. Nor does a value go back: snapshots are taken one after the other.
+//! and then it has what is right. Look-ups never bring an older value than an earlier one did: their snapshots are taken
+//! one after the other. A chunk of the table may, for a moment, since it is read beside them: then the change that made
+//! the newer value is still to come.
 //!
 //! **A row that is gone is skipped.** T left a row under K, S sees T and no row; so one that comes later in the stream
 //! deleted it, gave it another identity or emptied the table: and its tombstones come after. Of a table that was dropped
@@ -24,16 +26,19 @@
 //!
 //! **What can't be had is not made up.** If the column was dropped or renamed or has another type by now, or no unique
 //! index is left by which the row is found, the record is skipped, with a warning, and that is stored with what follows it:
-//! the table is read again for it ([`watch`](super::watch)). That verdict too takes a snapshot which sees T, since T itself
-//! may have changed the shape.
+//! the table is read again for it ([`watch`](super::watch)). So it is with a key that can't be read any more: whose column
+//! has another type, or whose enum's label was renamed. That verdict too takes a snapshot which sees T, since T itself may
+//! have changed the shape. A table that has the identity it had, and no unique index to go with it, stops the connector: to
+//! read it again would change nothing.
 //!
 //! **Windows, positions, splits** know the record by its place and its key, whether or not it comes to anything: a chunk
-//! that is read meanwhile leaves K to the stream. A batch that is written out in parts is cut behind a completed record,
-//! at the position that it had.
+//! that is read meanwhile leaves K to the stream. A batch that is written out in parts is cut where a source transaction
+//! ends, if one does in that part; else behind a completed record, at the position that it had.
 //!
 //! The lock comes before the facts and both before the rows, each with a snapshot that isn't older; so catalog and rows
 //! agree. What was true of a table at the last look-up is taken for true until the answer, which tells anew, says
-//! otherwise; then the rows are thrown away and asked for again.
+//! otherwise; then the rows are thrown away and asked for again. Where commits are slow to become visible, the facts are
+//! asked for first.
 //!
 //! The connection is driven by the intake's own thread, in a runtime of its own: rows that come one by one cost no switch
 //! of threads.
@@ -90,6 +95,8 @@ pub(super) struct Toast {
     known: HashMap<u32, Option<TableNow>>,
     /// How many records are looked up at once.
     at_once: usize,
+    /// The last source transactions that were asked about were not visible at once.
+    is_late: bool,
     /// What a batch is exchanged for that is written out.
     spare: Batch,
     /// The tables for which it was said that values can't be had.
@@ -120,6 +127,7 @@ impl Toast {
             driven: Instant::now(),
             known: HashMap::new(),
             at_once: FIRST_PENDINGS,
+            is_late: false,
             spare: Batch::default(),
             warned: HashSet::new(),
         })
@@ -138,7 +146,15 @@ impl Toast {
             let (now, later) = left.split_at(left.len().min(self.at_once));
             let began = Instant::now();
             let mut bytes = 0;
-            let mut answer = self.ask(intake, &full, now)?;
+            let mut answer = match self.ask(intake, &full, now)? {
+                Some(answer) => answer,
+                // A key among them can't be read: which one shows when it is asked for alone.
+                None if now.len() > 1 => {
+                    self.at_once = now.len() / 2;
+                    continue;
+                }
+                None => Answer::unknown(),
+            };
             for place in 0..now.len() {
                 if ticked.elapsed() >= TICK {
                     intake.tick()?;
@@ -170,6 +186,7 @@ impl Toast {
                             part.topics = Arc::clone(&full.topics);
                             std::mem::swap(&mut part, &mut out);
                             part.end = waiting.pending.from.position;
+                            rest.split_at_boundary(&mut part, &mut out);
                             intake.pass_on(part)?;
                         }
                     }
@@ -210,39 +227,44 @@ impl Toast {
                 connector = self.connector.name,
                 table,
                 "updates left large values as they were that can't be looked up any more: their column was dropped, renamed \
-                 or given another type since, or the table has lost its key; the records of these updates are skipped, and \
+                 or given another type since, or the table has lost its key, or that can't be read any more; the records of these updates are skipped, and \
                  the table is read again"
             );
         }
     }
 
-    /// Sends for the rows, until the snapshot by which they are read will do.
-    fn ask(&mut self, intake: &mut Intake, batch: &Batch, pendings: &[Pending]) -> Result<Answer, Fault> {
+    /// Sends for the rows, until the snapshot by which they are read will do. `None` if a key can't be read.
+    fn ask(&mut self, intake: &mut Intake, batch: &Batch, pendings: &[Pending]) -> Result<Option<Answer>, Fault> {
         let (groups, group_of) = groups(batch, pendings);
         let oids: BTreeSet<u32> = groups.iter().map(|group| group.version.rows.oid).collect();
         let oids: Vec<u32> = oids.into_iter().collect();
-        let (mut patience, mut changes) = (Patience::new(), 0);
+        let (mut patience, mut changes, mut is_late) = (Patience::new(), 0, false);
         loop {
-            if !oids.iter().all(|oid| self.known.contains_key(oid)) {
+            if self.is_late || !oids.iter().all(|oid| self.known.contains_key(oid)) {
                 let mut stream = self.send(intake, &facts_sql(&oids))?;
                 let (moment, tables) = self.facts(intake, &mut stream, oids.len())?;
                 if !sees_all(&moment, pendings) {
+                    (self.is_late, is_late) = (true, true);
                     patience.wait(&self.runtime, intake, "the source transactions are not visible yet")?;
                     continue;
                 }
+                // As long as they have to be waited for, the rows are not asked for in vain.
+                self.is_late = is_late;
                 self.known.extend(oids.iter().copied().zip(tables));
             }
-            let plans: Vec<Plan<'_>> = groups.iter().map(|group| group.plan(&self.known)).collect();
+            let plans = groups.iter().map(|group| group.plan(&self.known)).collect::<Result<Vec<_>, _>>()?;
             let sql = sql(batch, pendings, &groups, &group_of, &oids, &plans)?;
             let is_read: Vec<Verdict> = plans.iter().map(Plan::verdict).collect();
             let mut stream = self.send(intake, &sql)?;
             match self.facts(intake, &mut stream, oids.len()) {
                 Ok((moment, tables)) => {
                     let is_same = oids.iter().map(|oid| self.known.get(oid)).eq(tables.iter().map(Some));
-                    if is_same && sees_all(&moment, pendings) {
-                        let group_of = group_of.into_iter().map(|group| is_read[group]).collect();
-                        return Ok(Answer { stream, verdicts: group_of });
+                    let is_seen = sees_all(&moment, pendings);
+                    if is_same && is_seen {
+                        let verdicts = group_of.into_iter().map(|group| is_read[group]).collect();
+                        return self.first_row(intake, stream, verdicts);
                     }
+                    (self.is_late, is_late) = (self.is_late || !is_seen, is_late || !is_seen);
                     changes += 1;
                 }
                 Err(Fault::Control(error)) if is_changed(&error) && changes < CHANGES_MAX => {
@@ -256,6 +278,26 @@ impl Toast {
                 Err(fault) => return Err(fault),
             }
             self.known.clear();
+        }
+    }
+
+    /// The answer, once its first row is there: before it, all keys have been read. `None` if one can't be.
+    fn first_row(
+        &self,
+        intake: &mut Intake,
+        mut stream: Rowstream,
+        verdicts: Vec<Verdict>,
+    ) -> Result<Option<Answer>, Fault> {
+        if !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Read)) {
+            return Ok(Some(Answer { stream: Some(stream), first: None, verdicts }));
+        }
+        match self.row(intake, &mut stream) {
+            Ok(first) => Ok(Some(Answer { stream: Some(stream), first, verdicts })),
+            Err(Fault::Control(error)) if is_unreadable(&error) => {
+                self.roll_back(intake)?;
+                Ok(None)
+            }
+            Err(fault) => Err(fault),
         }
     }
 
@@ -318,14 +360,19 @@ impl Toast {
             Verdict::Gone => Ok(Answered::Gone),
             Verdict::Unknown => Ok(Answered::Unknown),
             Verdict::Read => {
-                let row = self.row(intake, &mut answer.stream)?.ok_or(Fault::TaskGone)?;
+                let row = match (answer.first.take(), &mut answer.stream) {
+                    (Some(first), _) => first,
+                    (None, Some(stream)) => self.row(intake, stream)?.ok_or(Fault::TaskGone)?,
+                    (None, None) => return Err(Fault::TaskGone),
+                };
                 Ok(if row.get(0).is_some() { Answered::Row(row) } else { Answered::Gone })
             }
         }
     }
 
-    fn finish(&self, intake: &mut Intake, mut answer: Answer) -> Result<(), Fault> {
-        while self.row(intake, &mut answer.stream)?.is_some() {}
+    fn finish(&self, intake: &mut Intake, answer: Answer) -> Result<(), Fault> {
+        let Some(mut stream) = answer.stream else { return Ok(()) };
+        while self.row(intake, &mut stream)?.is_some() {}
         Ok(())
     }
 }
@@ -342,6 +389,11 @@ fn failed(source: tokio_postgres::Error) -> Fault {
 /// Whether a name was not found that was there before: of a table, its schema, a column, a type, an operator.
 fn is_changed(error: &ControlError) -> bool {
     matches!(error.sqlstate(), Some("42P01" | "3F000" | "42703" | "42704" | "42883"))
+}
+
+/// Whether a key's text is none of its type's any more: a data exception, or a check of a domain that lies within the type.
+fn is_unreadable(error: &ControlError) -> bool {
+    error.sqlstate().is_some_and(|state| state.starts_with("22") || state == "23514")
 }
 
 /// Waits, while the connection of the stream is kept alive.
@@ -391,16 +443,29 @@ fn sees_all(moment: &Moment, pendings: &[Pending]) -> bool {
     transactions.all(|of_one| moment.sees(of_one[0].from.xid, of_one[0].from.commit_lsn))
 }
 
-/// Records of one relation version that lack the same columns.
+/// Records of one relation version that lack the same columns, and can be found by the same.
 struct Group {
     version: Arc<RelationVersion>,
-    lacking: Vec<usize>,
+    columns: Vec<Has>,
 }
 
-/// The places of the columns that a row lacks.
-fn lacking<'a>(kept: Kept<'a>, version: &'a RelationVersion) -> impl Iterator<Item = usize> {
-    let cells = kept.zip(&version.rows.columns).enumerate();
-    cells.filter(|(_, (cell, column))| is_lacking(*cell, column)).map(|(place, _)| place)
+/// What a record has of a column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Has {
+    /// Nothing: it is looked up.
+    Nothing,
+    /// A value of the replica identity. Under one that is FULL in name only, one of its columns may have none.
+    Identity,
+    /// What doesn't matter.
+    Other,
+}
+
+fn has<'a>(kept: Kept<'a>, version: &'a RelationVersion) -> impl Iterator<Item = Has> {
+    kept.zip(&version.rows.columns).map(|(cell, column)| match cell {
+        _ if is_lacking(cell, column) => Has::Nothing,
+        Cell::Text(_) if column.in_identity => Has::Identity,
+        _ => Has::Other,
+    })
 }
 
 fn is_lacking(cell: Cell<'_>, column: &RowColumn) -> bool {
@@ -413,12 +478,11 @@ fn groups(batch: &Batch, pendings: &[Pending]) -> (Vec<Group>, Vec<usize>) {
     let of = pendings.iter().map(|pending| {
         let version = &pending.version;
         let is_of = |group: &Group| {
-            Arc::ptr_eq(&group.version, version)
-                && group.lacking.iter().copied().eq(lacking(batch.kept(pending), version))
+            Arc::ptr_eq(&group.version, version) && group.columns.iter().copied().eq(has(batch.kept(pending), version))
         };
         groups.iter().position(is_of).unwrap_or_else(|| {
-            let lacking = lacking(batch.kept(pending), version).collect();
-            groups.push(Group { version: Arc::clone(version), lacking });
+            let columns = has(batch.kept(pending), version).collect();
+            groups.push(Group { version: Arc::clone(version), columns });
             groups.len() - 1
         })
     });
@@ -454,16 +518,37 @@ impl Plan<'_> {
 }
 
 impl Group {
-    fn plan<'t>(&self, known: &'t HashMap<u32, Option<TableNow>>) -> Plan<'t> {
+    /// The columns of which the records have this, with their places.
+    fn that_have(&self, what: Has) -> impl Iterator<Item = (usize, &RowColumn)> {
+        let columns = self.version.rows.columns.iter().enumerate();
+        columns.zip(&self.columns).filter(move |(_, has)| **has == what).map(|(column, _)| column)
+    }
+
+    fn plan<'t>(&self, known: &'t HashMap<u32, Option<TableNow>>) -> Result<Plan<'t>, AssembleError> {
         let rows = &self.version.rows;
-        let Some(Some(table)) = known.get(&rows.oid) else { return Plan::Gone };
-        let is_same = |column: &RowColumn| table.column(&column.name) == Some((column.type_oid, column.typmod));
-        if !self.lacking.iter().all(|place| is_same(&rows.columns[*place])) {
-            return Plan::Unknown;
+        let Some(Some(table)) = known.get(&rows.oid) else { return Ok(Plan::Gone) };
+        let is_same = |column: &RowColumn| {
+            table.column(&column.name).is_some_and(|(type_oid, typmod)| {
+                type_oid == column.type_oid && column.typmod.is_none_or(|was| was == typmod)
+            })
+        };
+        if !self.that_have(Has::Nothing).all(|(_, column)| is_same(column)) {
+            return Ok(Plan::Unknown);
         }
-        let place = |name: &str| rows.columns.iter().position(|column| column.in_identity && column.name == name);
-        let Some(key) = table.unique_key(|name| place(name).is_some()) else { return Plan::Unknown };
-        Plan::Read(table, key, key.iter().filter_map(|column| place(&column.name)).collect())
+        let find = |name: &str| self.that_have(Has::Identity).find(|(_, column)| column.name == name);
+        let Some(key) = table.unique_key(|name| find(name).is_some()) else {
+            let columns = rows.columns.iter().filter(|column| column.in_identity && !rows.is_full);
+            return match table.has_identity(columns.map(|column| column.name.as_str())) {
+                true => Err(AssembleError::NoUniqueIndex { table: self.version.table.clone() }),
+                false => Ok(Plan::Unknown),
+            };
+        };
+        let is_readable =
+            |column: &KeyColumn| find(&column.name).is_some_and(|(_, was)| was.type_oid == column.type_oid);
+        if !key.iter().all(is_readable) {
+            return Ok(Plan::Unknown);
+        }
+        Ok(Plan::Read(table, key, key.iter().filter_map(|column| Some(find(&column.name)?.0)).collect()))
     }
 }
 
@@ -480,7 +565,7 @@ fn sql(
     for (place, (group, plan)) in groups.iter().zip(plans).enumerate() {
         if let Plan::Read(table, key, _) = plan {
             let RelationVersion { rows: version, .. } = &*group.version;
-            let columns = group.lacking.iter().map(|column| version.columns[*column].name.as_str()).collect();
+            let columns = group.that_have(Has::Nothing).map(|(_, column)| column.name.as_str()).collect();
             cursors[place] = Some(rows.len());
             rows.push(Rows { table, is_partitioned: version.is_partitioned, columns, key, values: Vec::new() });
         }
@@ -503,9 +588,18 @@ fn sql(
 
 /// Rows on their way.
 struct Answer {
-    stream: Rowstream,
+    /// `None` if nothing was asked for.
+    stream: Option<Rowstream>,
+    first: Option<SimpleQueryRow>,
     /// Of each record that was asked for.
     verdicts: Vec<Verdict>,
+}
+
+impl Answer {
+    /// Of one record, whose key can't be read.
+    fn unknown() -> Self {
+        Self { stream: None, first: None, verdicts: vec![Verdict::Unknown] }
+    }
 }
 
 /// What became of a row.

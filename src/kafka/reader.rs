@@ -6,7 +6,7 @@
 //! committed before.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -28,6 +28,8 @@ pub(super) const POLL: Duration = Duration::from_millis(100);
 const NEW_TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait before asking again whether a transaction has been settled.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// How long the end of a command waits for librdkafka to take leave of the brokers.
+pub const FAREWELLS_LIMIT: Duration = Duration::from_secs(2);
 /// How long another producer's transaction may stay open before the reading is given up.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -69,15 +71,46 @@ impl Deref for TopicConsumer {
 impl Drop for TopicConsumer {
     fn drop(&mut self) {
         let consumer = Arc::clone(&self.0);
+        let counted = Farewell::count();
         let farewell = move || {
             // Whoever drops it last waits for the brokers: that must be this thread.
             while Arc::strong_count(&consumer) > 1 {
                 std::thread::yield_now();
             }
+            drop(consumer);
+            drop(counted);
         };
         // If there can't be another thread, it is the caller's that waits.
         let _ = std::thread::Builder::new().name("kafka-farewell".to_owned()).spawn(farewell);
     }
+}
+
+/// How many consumers take leave just now, and who waits for them.
+static FAREWELLS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// A consumer that takes leave.
+struct Farewell;
+
+impl Farewell {
+    fn count() -> Self {
+        *FAREWELLS.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Farewell
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        *FAREWELLS.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        FAREWELLS.1.notify_all();
+    }
+}
+
+/// Waits until no consumer is taking leave any more, but not for long: a process that ends amid it tears down what
+/// librdkafka's threads still use. False if some still are.
+pub fn wait_for_farewells(limit: Duration) -> bool {
+    let count = FAREWELLS.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = FAREWELLS.1.wait_timeout_while(count, limit, |count| *count > 0);
+    !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
 }
 
 fn consumer(connection: &Connection, topic: &str, isolation: &str) -> Result<TopicConsumer, KafkaFault> {
@@ -269,4 +302,20 @@ fn is_empty(connection: &Connection, topic: &str) -> Result<bool, KafkaFault> {
 pub(super) fn raise(topic: &str, error: KafkaError) -> Result<(), KafkaFault> {
     let fault = KafkaFault::Call { doing: format!("reading topic {topic:?}"), source: error };
     if fault.is_transient() { Ok(()) } else { Err(fault) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_waits_for_the_consumers_that_take_leave_but_not_for_ever() {
+        // No broker is there: none is needed to make a consumer, nor to take leave of.
+        let consumer = make(ClientConfig::new().set("group.id", "none").clone(), "t").ok().unwrap();
+        let held = Arc::clone(&consumer.0);
+        drop(consumer);
+        assert!(!wait_for_farewells(Duration::from_millis(20)));
+        drop(held);
+        assert!(wait_for_farewells(Duration::from_secs(60)));
+    }
 }

@@ -98,6 +98,7 @@ pub struct Sink {
 }
 
 /// What the sink's thread is given.
+#[expect(clippy::large_enum_variant, reason = "nearly all of it is batches, which must not cost an allocation")]
 enum Work {
     Write(Batch),
     Settle(SyncSender<()>),

@@ -21,5 +21,6 @@ mod streaming;
 mod support;
 mod toast;
 mod toast_cost;
+mod toast_identity;
 mod truncate;
 mod types;

@@ -9,28 +9,28 @@ use crate::support::connector::Connector;
 use crate::support::topic::{self, Record, short};
 
 /// Values of `big` are always TOASTed, and never compressed.
-const TABLE: &str =
+pub const TABLE: &str =
     "CREATE TABLE t (id int PRIMARY KEY, n int, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL";
 /// How much more memory large values may take than small ones: a few of them at a time.
 const MEMORY_MARGIN_KIB: usize = 64 * 1024;
 
 /// A large value that is told from others by its first letters.
-fn big(word: &str) -> String {
+pub fn big(word: &str) -> String {
     format!("{word}{}", "x".repeat(10_000))
 }
 
 /// The same in SQL.
-fn sql_big(word: &str) -> String {
+pub fn sql_big(word: &str) -> String {
     format!("'{word}' || repeat('x', 10000)")
 }
 
 /// In short, with large values cut down to their first letters.
-fn shorter(records: &[Record]) -> Vec<String> {
+pub fn shorter(records: &[Record]) -> Vec<String> {
     short(records).into_iter().map(|record| record.replace(&"x".repeat(10_000), "…")).collect()
 }
 
 /// The topic of `t`, folded, is what Postgres says of the table: its columns as text, in the table's order.
-fn assert_same(connector: &Connector) -> Vec<Record> {
+pub fn assert_same(connector: &Connector) -> Vec<Record> {
     connector.wait_until_caught_up();
     let records = topic::read(&connector.topic("t"));
     let mut folded = BTreeMap::new();

@@ -109,14 +109,14 @@ fn an_unchanged_value_is_taken_from_the_old_row_or_not_made_up() {
     let new = [Cell::Unchanged, Cell::Unchanged, Cell::Text(b"new")].into_iter();
     let old = [Cell::Text(b"id"), Cell::Null, Cell::Text(b"old")].into_iter();
     assert_eq!(value(&mut new.clone()), toast("id"));
-    // In a whole row null is null; in a key it is what isn't known.
-    let full = fill_unchanged(new.clone(), OldCells::Full(old.clone()));
-    assert_eq!(value(&mut full.clone()), Ok(b"\x04id\x00\x02\x06new".to_vec()));
-    let key = fill_unchanged(new.clone(), OldCells::Key(old));
+    let whole = fill_unchanged(new.clone(), row(["id", "large", "old"]));
+    assert_eq!(value(&mut whole.clone()), Ok(b"\x04id\x02\x0alarge\x02\x06new".to_vec()));
+    // A null in the old row is what isn't known of it.
+    let key = fill_unchanged(new.clone(), old);
     assert_eq!(value(&mut key.clone()), toast("a"));
     let mut out = Vec::new();
     encoder.encode_key(key, &mut out).unwrap();
     assert_eq!(&out[5..], b"\x04id");
-    let short = fill_unchanged(new, OldCells::Full([Cell::Text(b"id")].into_iter()));
+    let short = fill_unchanged(new, [Cell::Text(b"id")].into_iter());
     assert_eq!(value(&mut short.clone()), toast("a"));
 }

@@ -58,7 +58,7 @@ impl Look<'_> {
             self.error(subject, format!("{} may not read it", server.user), remedy);
         }
         self.generated(control, subject, table, shape);
-        self.toast(control, subject, table, shape).await
+        self.toast(control, server, subject, table, shape).await
     }
 
     /// A generated column that isn't published is in no record, whichever way the row comes.
@@ -94,15 +94,40 @@ impl Look<'_> {
         }
     }
 
+    /// A key is compared by names that have to be found.
+    async fn key_schemas(
+        &mut self,
+        control: &Control,
+        server: &ServerFacts,
+        subject: &str,
+        table: &Table,
+    ) -> Result<(), ControlError> {
+        let schemas = control.closed_key_schemas(table.facts.oid).await?;
+        if !schemas.is_empty() {
+            let user = quote_ident(&server.user);
+            let grant = |schema: &String| format!("GRANT USAGE ON SCHEMA {} TO {user};", quote_ident(schema));
+            let message =
+                format!("{} may not use the types of its key, by which large values are looked up", server.user);
+            self.error(subject, message, schemas.iter().map(grant).collect::<Vec<_>>().join("\n"));
+        }
+        Ok(())
+    }
+
     /// An update that leaves a TOASTed value as it is doesn't carry it: that is no fault, but has a price.
     async fn toast(
         &mut self,
         control: &Control,
+        server: &ServerFacts,
         subject: &str,
         table: &Table,
         shape: &Shape,
     ) -> Result<(), ControlError> {
-        if table.facts.replica_identity == ReplicaIdentity::Full {
+        // What the WAL carries follows the partition's identity, not the table's.
+        let mut lacking = control.partitions_without_full(table.facts.oid).await?;
+        if table.facts.replica_identity != ReplicaIdentity::Full {
+            lacking.insert(0, table.facts.table_name());
+        }
+        if lacking.is_empty() {
             return Ok(());
         }
         let missing = |name: &String| {
@@ -117,7 +142,9 @@ impl Look<'_> {
                  the table by its key; to have them in the WAL instead, which grows by them",
                 columns.join(", ")
             );
-            self.note(subject, message, format!("ALTER TABLE {} REPLICA IDENTITY FULL;", table.sql_name()));
+            let alter = |table: &TableName| format!("ALTER TABLE {table} REPLICA IDENTITY FULL;");
+            self.note(subject, message, lacking.iter().map(alter).collect::<Vec<_>>().join("\n"));
+            self.key_schemas(control, server, subject, table).await?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! position right: after each Commit it is the commit's end, inside a transaction it is the bound before it and the
 //! number of changes that are in. Pure: it knows no connection.
 //!
-//! An update that left a TOASTed value as it was becomes a record that lacks it, which the batch keeps in its place until
+//! An update that left a TOASTed value as it was, be it that a row filter makes an insert of it, becomes a record that lacks it, which the batch keeps in its place until
 //! the value has been looked up (`toast`).
 
 #[cfg(test)]
@@ -13,10 +13,10 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::avro::{EncodeError, Encoder, OldCells, fill_unchanged};
+use crate::avro::{EncodeError, Encoder, fill_unchanged};
 use crate::kafka::{Batch, BatchMark, Provenance, RelationVersion, TopicId};
 use crate::lsn::Lsn;
-use crate::pgoutput::{Begin, Cell, Cells, Message, OldTuple};
+use crate::pgoutput::{Begin, Cell, Cells, Message};
 use crate::position::{Position, Resume};
 use crate::snapshot::Desk;
 
@@ -37,8 +37,8 @@ pub struct TopicRoute {
     pub table: String,
     pub topic: TopicId,
     pub encoder: Encoder,
-    /// How values that the WAL doesn't carry are found; `None` where it carries all.
-    pub version: Option<Arc<RelationVersion>>,
+    /// How values that the WAL doesn't carry are found.
+    pub version: Arc<RelationVersion>,
 }
 
 /// A message that can't become records.
@@ -47,6 +47,13 @@ pub enum AssembleError {
     /// A value or a key can't be encoded.
     #[error("table {table}, key {key}: {source}")]
     Encode { table: String, key: String, source: Box<EncodeError> },
+    /// An update left a TOASTed value as it was, and the table has nothing to find the row by.
+    #[error(
+        "table {table}: an update left a large value as it was, which is looked up in the table, but it has no valid unique \
+         index over columns that the update tells; remedy: CREATE UNIQUE INDEX over the columns that identify a row (of a \
+         partitioned table also ALTER TABLE … REPLICA IDENTITY FULL for each partition, for the updates to come)"
+    )]
+    NoUniqueIndex { table: String },
     /// The stream isn't as the protocol says.
     #[error("the replication stream is out of order: {0}")]
     OutOfOrder(&'static str),
@@ -165,8 +172,9 @@ impl Assembler {
         let noted_from = self.noting.then(|| batch.mark());
         match message {
             Message::Insert { relation, new } => {
-                if let Some(Change { route, timestamp, .. }) = self.change(*relation)? {
-                    insert(route, timestamp, new.cells(), batch)?;
+                // It may be an update of a row that the publication's row filter had left out until then.
+                if let Some(change) = self.change(*relation)? {
+                    upsert(&change, new.cells(), batch)?;
                 }
             }
             Message::Update { relation, old, new } => {
@@ -174,13 +182,9 @@ impl Assembler {
                     let new = new.cells();
                     match old {
                         None => upsert(&change, new, batch)?,
-                        Some(OldTuple::Key(old)) => {
-                            let filled = fill_unchanged(new, OldCells::Key(old.cells()));
-                            update(&mut change, old.cells(), filled, batch)?;
-                        }
-                        Some(OldTuple::Full(old)) => {
-                            let filled = fill_unchanged(new, OldCells::Full(old.cells()));
-                            update(&mut change, old.cells(), filled, batch)?;
+                        Some(old) => {
+                            let old = old.tuple().cells();
+                            update(&mut change, old.clone(), fill_unchanged(new, old), batch)?;
                         }
                     }
                 }
@@ -224,6 +228,7 @@ impl Assembler {
             Place::AlreadyIn => {}
             Place::In { timestamp, .. } => {
                 self.position = Position::between(end_lsn);
+                batch.note_boundary(self.boundary);
                 self.boundary = Some((batch.mark(), self.position));
                 batch.commit_time = Some(timestamp);
                 batch.transactions += 1;
@@ -299,7 +304,7 @@ impl Assembler {
     pub fn seal(&mut self, batch: &mut Batch) {
         batch.end = self.position;
         batch.at_boundary = self.is_between_transactions();
-        self.boundary = None;
+        batch.note_boundary(self.boundary.take());
     }
 
     /// Whether the batch holds the end of a whole transaction.
@@ -330,28 +335,18 @@ impl Assembler {
     }
 }
 
-fn insert<'a>(
-    route: &TopicRoute,
-    timestamp: i64,
-    cells: impl Iterator<Item = Cell<'a>> + Clone,
-    batch: &mut Batch,
-) -> Result<(), AssembleError> {
-    let row = batch.row(route.topic, timestamp, &route.encoder, cells.clone());
-    row.map_err(|source| route.failed(cells, source))
-}
-
-/// The new row of an update, which may lack values.
+/// A row as it is now, which may lack values.
 fn upsert<'a>(
     change: &Change<'_>,
     cells: impl Iterator<Item = Cell<'a>> + Clone,
     batch: &mut Batch,
 ) -> Result<(), AssembleError> {
     let Change { route, timestamp, from, .. } = change;
-    let row = match (batch.row(route.topic, *timestamp, &route.encoder, cells.clone()), &route.version) {
-        (Err(EncodeError::UnchangedToast { .. }), Some(version)) => {
-            batch.pend(route.topic, *timestamp, version, *from, cells.clone())
+    let row = match batch.row(route.topic, *timestamp, &route.encoder, cells.clone()) {
+        Err(EncodeError::UnchangedToast { .. }) => {
+            batch.pend(route.topic, *timestamp, &route.version, *from, cells.clone())
         }
-        (row, _) => row,
+        row => row,
     };
     row.map_err(|source| route.failed(cells, source))
 }

@@ -36,7 +36,9 @@ fn route(table: &str) -> Route {
         unrepresentable: Unrepresentable::Error,
     };
     let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
-    Route::Topic(Box::new(TopicRoute { table: shape.sql_name(), topic: TopicId(5), encoder, version: None }))
+    let rows = TableRows { oid: 2, is_partitioned: false, is_full: false, columns: Vec::new() };
+    let version = Arc::new(RelationVersion { table: shape.sql_name(), rows, encoder: encoder.clone() });
+    Route::Topic(Box::new(TopicRoute { table: shape.sql_name(), topic: TopicId(5), encoder, version }))
 }
 
 /// An assembler at the position that has been given these messages.
@@ -175,8 +177,8 @@ fn toasted_route(is_full: bool) -> Route {
             .to_vec(),
     };
     let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
-    let version = TableRows::new(&relation, &shape, false)
-        .map(|rows| Arc::new(RelationVersion { table: shape.sql_name(), rows, encoder: encoder.clone() }));
+    let rows = TableRows::new(&relation, &shape, false);
+    let version = Arc::new(RelationVersion { table: shape.sql_name(), rows, encoder: encoder.clone() });
     Route::Topic(Box::new(TopicRoute { table: shape.sql_name(), topic: TopicId(6), encoder, version }))
 }
 
@@ -208,11 +210,27 @@ fn an_update_that_lacks_a_value_waits_at_its_place_and_knows_where_it_comes_from
 }
 
 #[test]
-fn a_value_that_is_missing_though_the_wal_should_carry_it_is_an_error() {
+fn a_value_that_is_missing_though_the_wal_should_carry_it_is_looked_up_too() {
     let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200)]);
     assembler.announce(2, toasted_route(true));
-    let frame = update_of(None, "a", None);
-    let message = crate::pgoutput::decode(&frame).unwrap();
-    assert!(matches!(assembler.message(&message, &mut batch), Err(AssembleError::Encode { .. })));
-    assert!(batch.is_empty());
+    // Of a partition that has the identity of its key alone: the old row is said to be whole, and is a key.
+    let mut of_partition = update_of(Some("b"), "a", None);
+    of_partition[5] = b'O';
+    for frame in [update_of(None, "a", None), of_partition] {
+        let message = crate::pgoutput::decode(&frame).unwrap();
+        assembler.message(&message, &mut batch).unwrap();
+    }
+    assert_eq!((batch.len(), batch.pendings().len()), (3, 2));
+    let known = batch.pendings()[1].version.rows.columns.iter().map(|column| column.in_identity);
+    assert!(known.eq([true, true]));
+}
+
+#[test]
+fn an_insert_that_lacks_a_value_waits_as_an_update_does() {
+    let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200)]);
+    assembler.announce(2, toasted_route(false));
+    let mut frame = update_of(None, "a", None);
+    frame[0] = b'I';
+    assembler.message(&crate::pgoutput::decode(&frame).unwrap(), &mut batch).unwrap();
+    assert_eq!((batch.len(), batch.pendings().len()), (1, 1));
 }

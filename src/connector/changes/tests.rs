@@ -93,6 +93,8 @@ fn what_old_rows_may_hold_without_an_event_is_read() {
     assert!(is_read(&compare(&excluded, &shape())));
     let labelled = |label: &str| after(|shape| shape.labels = [(9, label.into())].into());
     assert!(is_read(&compare(&labelled("a"), &labelled("b"))));
+    let keyed = |label: &str| TableShape { columns: vec![column(1, "id", 20_001)], ..labelled(label) };
+    assert!(is_sweep(&compare(&keyed("a"), &keyed("b"))));
     let composite = |fields: &str| after(|shape| shape.composites = [(9, fields.into())].into());
     assert!(is_read(&compare(&composite("a"), &composite("b"))));
 }

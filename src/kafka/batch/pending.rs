@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Batch, Entry, NO_TOPIC, PENDING, TOMBSTONE, TopicId};
+use super::{Batch, Entry, Mark, NO_TOPIC, PENDING, TOMBSTONE, TopicId};
 use crate::avro::{EncodeError, Encoder};
 use crate::lsn::Lsn;
 use crate::pgoutput::Cell;
@@ -57,11 +57,14 @@ pub(super) struct Pendings {
     list: Vec<Pending>,
     /// Their rows, cell by cell, as in a tuple of the protocol.
     kept: Vec<u8>,
+    /// Where source transactions end among the entries, and the positions there.
+    boundaries: Vec<(usize, Position)>,
 }
 
 impl Pendings {
     pub(super) fn clear(&mut self) {
         self.list.clear();
+        self.boundaries.clear();
         self.kept.clear();
         self.kept.shrink_to(KEEP_KEPT_BYTES);
     }
@@ -82,6 +85,7 @@ impl Pendings {
             self.kept.truncate(first.kept.0);
         }
         self.list.truncate(count);
+        self.boundaries.truncate(self.boundaries.partition_point(|(place, _)| *place <= entries));
     }
 
     /// Appends those from an entry on to those of another batch, in which that entry has the place `to`.
@@ -134,9 +138,20 @@ impl Batch {
         Kept { bytes: &self.pendings.kept[pending.kept.0..pending.kept.1] }
     }
 
+    /// Notes that a source transaction ended at `mark`: for the batch to be cut there when it is written out in parts,
+    /// and so only where it is.
+    #[inline]
+    pub fn note_boundary(&mut self, boundary: Option<(Mark, Position)>) {
+        if let Some((mark, position)) = boundary
+            && !self.pendings.list.is_empty()
+        {
+            self.pendings.boundaries.push((mark.entries, position));
+        }
+    }
+
     /// The records from the first on, to be written out into other batches.
     pub fn rest(&self) -> Rest<'_> {
-        Rest { batch: self, entry: 0, byte: 0, pending: 0 }
+        Rest { batch: self, entry: 0, byte: 0, pending: 0, passed: 0, boundary: None }
     }
 }
 
@@ -147,6 +162,10 @@ pub struct Rest<'b> {
     entry: usize,
     byte: usize,
     pending: usize,
+    /// How many boundaries have been passed.
+    passed: usize,
+    /// The last of them in what has been written out since the last split.
+    boundary: Option<(Mark, Position)>,
 }
 
 /// A record that lacks a value, at its place.
@@ -164,13 +183,8 @@ impl<'b> Rest<'b> {
         let batch = self.batch;
         let pending = batch.pendings.list.get(self.pending);
         let end = pending.map_or(batch.entries.len(), |pending| pending.entry);
-        let entries = &batch.entries[self.entry..end];
-        let bytes: usize = entries.iter().map(|entry| entry.key_bytes as usize + entry.value_len()).sum();
-        out.bytes.extend_from_slice(&batch.bytes[self.byte..self.byte + bytes]);
-        out.dropped += entries.iter().filter(|entry| entry.topic == NO_TOPIC).count();
-        out.entries.extend_from_slice(entries);
-        self.byte += bytes;
-        self.entry = end;
+        self.pass(end, out);
+        self.copy(end, out);
         let pending = pending?;
         let entry = batch.entries[end];
         let key = &batch.bytes[self.byte..self.byte + entry.key_bytes as usize];
@@ -178,6 +192,39 @@ impl<'b> Rest<'b> {
         self.entry += 1;
         self.pending += 1;
         Some(Waiting { pending, entry, key })
+    }
+
+    /// Ends `out`, which has all that has been written out since the last split, where the last source transaction in it
+    /// ends, and moves what follows to `rest`. Without one, everything stays.
+    pub fn split_at_boundary(&mut self, out: &mut Batch, rest: &mut Batch) {
+        self.pass(self.entry, out);
+        let Some((mark, position)) = self.boundary.take() else { return };
+        out.move_after(mark, rest);
+        out.end = position;
+        out.at_boundary = true;
+    }
+
+    /// Copies what is whole up to the last boundary that isn't behind this entry.
+    fn pass(&mut self, end: usize, out: &mut Batch) {
+        while let Some((place, position)) = self.batch.pendings.boundaries.get(self.passed)
+            && *place <= end
+        {
+            self.copy(*place, out);
+            self.boundary = Some((out.mark(), *position));
+            self.passed += 1;
+        }
+    }
+
+    /// Copies what is whole up to this entry.
+    fn copy(&mut self, end: usize, out: &mut Batch) {
+        let batch = self.batch;
+        let entries = &batch.entries[self.entry..end];
+        let bytes: usize = entries.iter().map(|entry| entry.key_bytes as usize + entry.value_len()).sum();
+        out.bytes.extend_from_slice(&batch.bytes[self.byte..self.byte + bytes]);
+        out.dropped += entries.iter().filter(|entry| entry.topic == NO_TOPIC).count();
+        out.entries.extend_from_slice(entries);
+        self.byte += bytes;
+        self.entry = end;
     }
 }
 

@@ -111,7 +111,7 @@ fn version() -> Arc<RelationVersion> {
         unrepresentable: Unrepresentable::Error,
     };
     let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
-    let rows = TableRows { oid: 1, is_partitioned: false, columns: Vec::new() };
+    let rows = TableRows { oid: 1, is_partitioned: false, is_full: false, columns: Vec::new() };
     Arc::new(RelationVersion { table: "public.t".into(), rows, encoder })
 }
 
@@ -168,6 +168,51 @@ fn what_lacks_a_value_is_truncated_and_moved_with_the_records_around_it() {
     assert!(walk.next(&mut out).is_none());
     rest.truncate(Mark::default());
     assert_eq!((rest.len(), rest.pendings().len(), rest.weight()), (0, 0, 0));
+}
+
+#[test]
+fn a_batch_that_is_written_out_in_parts_is_cut_where_a_source_transaction_ends() {
+    let at = |lsn| Position::between(Lsn(lsn));
+    let mut batch = Batch::default();
+    put(&mut batch, b"a", Some(b"one"));
+    // Nothing is noted before something is lacking: what is passed on whole is cut nowhere.
+    batch.note_boundary(Some((batch.mark(), at(1))));
+    pend(&mut batch, b"first", 1);
+    put(&mut batch, b"b", None);
+    batch.note_boundary(Some((batch.mark(), at(2))));
+    put(&mut batch, b"c", None);
+    pend(&mut batch, b"second", 1);
+    batch.note_boundary(Some((batch.mark(), at(3))));
+    pend(&mut batch, b"third", 1);
+    pend(&mut batch, b"fourth", 2);
+
+    let (mut rest, mut out) = (batch.rest(), Batch::default());
+    let next = |rest: &mut Rest<'_>, out: &mut Batch| {
+        let waiting = rest.next(out).unwrap();
+        waiting.complete([Cell::Text(b"key"), Cell::Text(b"large")].into_iter(), out).unwrap();
+    };
+    let split = |rest: &mut Rest<'_>, out: Batch| {
+        let (mut part, mut out) = (out, Batch::default());
+        rest.split_at_boundary(&mut part, &mut out);
+        ((part.len(), part.at_boundary, part.end), out)
+    };
+    next(&mut rest, &mut out);
+    let (part, mut out) = split(&mut rest, out);
+    assert_eq!((part, out.len()), ((2, false, Position::default()), 0));
+    // The end lies right behind what was completed last, and what is between the two is taken along.
+    next(&mut rest, &mut out);
+    let (part, mut out) = split(&mut rest, out);
+    assert_eq!((part, out.len()), ((3, true, at(3)), 0));
+    next(&mut rest, &mut out);
+    next(&mut rest, &mut out);
+    let (part, out) = split(&mut rest, out);
+    assert_eq!((part, out.len()), ((2, false, Position::default()), 0));
+
+    // In one go: what lies behind the last end stays.
+    let (mut rest, mut out) = (batch.rest(), Batch::default());
+    (0..3).for_each(|_| next(&mut rest, &mut out));
+    let (part, out) = split(&mut rest, out);
+    assert_eq!((part, out.len()), ((5, true, at(3)), 1));
 }
 
 #[test]

@@ -60,6 +60,34 @@ WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage I
     AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1))))
 ORDER BY a.attnum";
 
+/// An ALTER of a partitioned table's replica identity leaves those of its partitions as they are.
+const NOT_FULL: &str = "
+SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_partition_tree($1) p
+JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.isleaf AND c.relkind = 'r' AND c.oid <> $1 AND c.relreplident <> 'f' ORDER BY 1, 2";
+
+/// The types that lie below those of the keys, and what the indexes take for equal: both are called by name.
+const KEY_SCHEMAS: &str = "
+WITH RECURSIVE key AS (
+    SELECT a.atttypid, k.opclass
+    FROM pg_catalog.pg_index i
+    CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY AS k(attnum, opclass, place)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    WHERE i.indrelid = $1 AND (i.indisprimary OR i.indisreplident) AND k.place <= i.indnkeyatts
+), base(below, namespace) AS (
+    SELECT t.typbasetype, t.typnamespace FROM key JOIN pg_catalog.pg_type t ON t.oid = key.atttypid
+    UNION SELECT t.typbasetype, t.typnamespace FROM base JOIN pg_catalog.pg_type t ON t.oid = base.below
+)
+SELECT n.nspname::text FROM pg_catalog.pg_namespace n
+WHERE NOT has_schema_privilege(n.oid, 'USAGE') AND (
+    n.oid IN (SELECT namespace FROM base WHERE below = 0)
+    OR n.oid IN (
+        SELECT op.oprnamespace FROM key JOIN pg_catalog.pg_opclass oc ON oc.oid = key.opclass
+        JOIN pg_catalog.pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3
+          AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype
+        JOIN pg_catalog.pg_operator op ON op.oid = ao.amopopr))
+ORDER BY 1";
+
 impl Control {
     /// The tables of a schema, or the one of that name; by name. Partitioned tables and their partitions are all there.
     ///
@@ -101,6 +129,26 @@ impl Control {
     /// If the query fails.
     pub async fn owns(&self, tables: &[u32]) -> Result<bool, ControlError> {
         Ok(self.query_one("looking at the tables' owners", OWNS, &[(&tables, Type::OID_ARRAY)]).await?.get(0))
+    }
+
+    /// The partitions of a table whose replica identity isn't FULL.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails.
+    pub async fn partitions_without_full(&self, table: u32) -> Result<Vec<TableName>, ControlError> {
+        let rows = self.query(DOING, NOT_FULL, &[(&table, Type::OID)]).await?;
+        Ok(rows.iter().map(|row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1))).collect())
+    }
+
+    /// The schemas that it takes USAGE on to look rows of a table up by its key, and that we have it not on.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails.
+    pub async fn closed_key_schemas(&self, table: u32) -> Result<Vec<String>, ControlError> {
+        let rows = self.query(DOING, KEY_SCHEMAS, &[(&table, Type::OID)]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// The columns whose values may be TOASTed, and so be missing in the WAL of an update that leaves them as they are.

@@ -7,10 +7,11 @@
 //!
 //! A row is found by a unique index whose columns are all known, by the index's own operators: then it is one row, and
 //! the index serves. Keys are written as literals of the columns' types, which the types' input functions read: they
-//! take whatever the output functions wrote. A value that was TOASTed goes out as the index scan finds it: the sort
+//! take whatever the output functions wrote, but for what was made of the type since (an enum's label that was renamed).
+//! All of them are read before the first row is sent. A value that was TOASTed goes out as the index scan finds it: the sort
 //! passes on the pointer, and only what is being sent is in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde::Deserialize;
@@ -27,8 +28,11 @@ const DOING: &str = "looking up TOASTed values";
 const STATEMENT_TIMEOUT: &str = "10min";
 
 /// Only columns of variable length can be TOASTed. Unique indexes that aren't whole, or not immediate as that of a
-/// deferrable constraint, are unique in what a snapshot sees all the same; those with a condition or an expression, or
-/// of another method, find no row by equality.
+/// deferrable constraint, are unique in what a snapshot sees all the same; those with a condition or an expression find
+/// no row by equality. A key WITHOUT OVERLAPS, which is a GiST index, is unique all the more: it is asked for by what
+/// its columns' types take for equal.
+///
+/// A key is read as what lies below its domain, whose checks may have changed since it was written.
 const FACTS: &str = "
 SELECT pg_catalog.json_build_object(
     'snapshot', pg_catalog.pg_current_snapshot()::text,
@@ -44,20 +48,32 @@ SELECT pg_catalog.json_build_object(
                 SELECT pg_catalog.json_agg(key.columns ORDER BY i.indisprimary DESC, i.indexrelid)
                 FROM pg_catalog.pg_index i CROSS JOIN LATERAL (
                     SELECT count(*) AS count, pg_catalog.json_agg(pg_catalog.json_build_object(
-                        'name', a.attname, 'type', pg_catalog.format_type(a.atttypid, -1),
+                        'name', a.attname, 'type_oid', a.atttypid::pg_catalog.int8,
+                        'type', (
+                            WITH RECURSIVE t(oid, below) AS (
+                                SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE oid = a.atttypid
+                                UNION ALL SELECT b.oid, b.typbasetype FROM t JOIN pg_catalog.pg_type b ON b.oid = t.below)
+                            SELECT pg_catalog.format_type(oid, -1) FROM t WHERE below = 0),
                         'operator', pg_catalog.format('%I.%s', opn.nspname, op.oprname)) ORDER BY k.place) AS columns
                     FROM unnest(i.indkey::pg_catalog.int2[], i.indclass::pg_catalog.oid[]) WITH ORDINALITY
                       AS k(attnum, opclass, place)
                     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-                    JOIN pg_catalog.pg_opclass oc ON oc.oid = k.opclass
-                    JOIN pg_catalog.pg_am am ON am.oid = oc.opcmethod AND am.amname = 'btree'
+                    JOIN pg_catalog.pg_opclass own ON own.oid = k.opclass
+                    JOIN pg_catalog.pg_am am ON am.amname = 'btree'
+                    JOIN pg_catalog.pg_opclass oc ON oc.opcmethod = am.oid AND CASE WHEN own.opcmethod = am.oid
+                        THEN oc.oid = own.oid ELSE oc.opcdefault AND oc.opcintype = own.opcintype END
                     JOIN pg_catalog.pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amoplefttype = oc.opcintype
                       AND ao.amoprighttype = oc.opcintype AND ao.amopstrategy = 3
                     JOIN pg_catalog.pg_operator op ON op.oid = ao.amopopr
                     JOIN pg_catalog.pg_namespace opn ON opn.oid = op.oprnamespace
                     WHERE k.place <= i.indnkeyatts) key
-                WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND NOT i.indisexclusion
-                  AND i.indpred IS NULL AND key.count = i.indnkeyatts))
+                WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND key.count = i.indnkeyatts),
+            'identity', CASE c.relreplident WHEN 'f' THEN '[]'::pg_catalog.json ELSE (
+                SELECT pg_catalog.json_agg(a.attname)
+                FROM pg_catalog.pg_index i CROSS JOIN unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k(attnum, place)
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+                WHERE i.indrelid = c.oid AND k.place <= i.indnkeyatts
+                  AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END) END)
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = q.oid))::text
 FROM (VALUES ";
 
@@ -93,6 +109,8 @@ pub struct TableNow {
     columns: Option<BTreeMap<String, (u32, i32)>>,
     /// The columns of its unique indexes.
     keys: Option<Vec<Vec<KeyColumn>>>,
+    /// The columns of its replica identity index; none of FULL.
+    identity: Option<BTreeSet<String>>,
 }
 
 impl TableNow {
@@ -107,6 +125,11 @@ impl TableNow {
         keys.find(|key| key.iter().all(|column| is_known(&column.name))).map(Vec::as_slice)
     }
 
+    /// Whether its replica identity has just these columns; none stand for FULL.
+    pub fn has_identity<'c>(&self, columns: impl Iterator<Item = &'c str>) -> bool {
+        self.identity.as_ref().is_some_and(|identity| columns.collect::<BTreeSet<_>>().into_iter().eq(identity))
+    }
+
     fn sql_name(&self) -> TableName {
         TableName::new(&self.schema, &self.name)
     }
@@ -117,7 +140,9 @@ impl TableNow {
 pub struct KeyColumn {
     /// Its name.
     pub name: String,
-    /// Its type, as SQL.
+    /// `pg_attribute.atttypid`.
+    pub type_oid: u32,
+    /// Its type, or what lies below its domain, as SQL.
     #[serde(rename = "type")]
     pg_type: String,
     /// What the index takes for equal, as SQL.
@@ -258,9 +283,10 @@ mod tests {
     fn table() -> TableNow {
         let row = r#"{"snapshot": "1:1:", "replayed": null, "table": {"schema": "Shop", "name": "or\"ders",
             "columns": {"big": [25, -1], "price": [1700, 655366]},
-            "keys": [[{"name": "id", "type": "integer", "operator": "pg_catalog.="}],
-                     [{"name": "a\"b", "type": "public.citext", "operator": "public.="},
-                      {"name": "n", "type": "bpchar", "operator": "pg_catalog.="}]]}}"#;
+            "keys": [[{"name": "id", "type_oid": 23, "type": "integer", "operator": "pg_catalog.="}],
+                     [{"name": "a\"b", "type_oid": 20001, "type": "public.citext", "operator": "public.="},
+                      {"name": "n", "type_oid": 1042, "type": "bpchar", "operator": "pg_catalog.="}]],
+            "identity": ["n", "a\"b"]}}"#;
         facts(row).unwrap().1.unwrap()
     }
 
@@ -276,6 +302,14 @@ mod tests {
         assert_eq!(names(&["n"]), None);
         assert_eq!(table.column("price"), Some((1700, 655_366)));
         assert_eq!(table.column("id"), None);
+    }
+
+    #[test]
+    fn an_identity_is_the_same_if_it_has_the_same_columns_in_any_order() {
+        let table = table();
+        let is_same = |columns: &[&str]| table.has_identity(columns.iter().copied());
+        assert!(is_same(&["a\"b", "n"]) && is_same(&["n", "a\"b"]));
+        assert!(!is_same(&["n"]) && !is_same(&["n", "a\"b", "id"]) && !is_same(&[]));
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub fn word(value: &Value) -> String {
         Value::Int(value) => value.to_string(),
         Value::Long(value) => value.to_string(),
         Value::String(value) => value.clone(),
+        Value::Uuid(value) => value.to_string(),
+        Value::Bytes(value) => value.iter().fold("\\x".to_owned(), |hex, byte| format!("{hex}{byte:02x}")),
         other => format!("{other:?}"),
     }
 }
