@@ -38,6 +38,7 @@ pub enum Reason {
     ColumnAdded(String),
     ColumnRenamed { was: String, now: String },
     ColumnType(String),
+    ColumnRewritten(String),
     ColumnCaptured(String),
     ColumnsInBetween,
     RecordsSkipped,
@@ -46,6 +47,7 @@ pub enum Reason {
     PartitionAdded,
     PartitionGone,
     PartitionRewritten,
+    PartitionAttachedAgain,
     Publication,
     RowFilter,
     KeyChanged { was: String, now: String },
@@ -61,6 +63,9 @@ impl fmt::Display for Reason {
             }
             Reason::ColumnRenamed { was, now } => write!(f, "column {was:?} is called {now:?} now"),
             Reason::ColumnType(name) => write!(f, "column {name:?} has another type"),
+            Reason::ColumnRewritten(name) => {
+                write!(f, "the table was rewritten, and column {name:?} may have other values")
+            }
             Reason::ColumnCaptured(name) => write!(f, "column {name:?} is captured now"),
             Reason::ColumnsInBetween => write!(f, "rows were written under columns that were changed since"),
             Reason::RecordsSkipped => {
@@ -71,6 +76,9 @@ impl fmt::Display for Reason {
             Reason::PartitionAdded => write!(f, "a partition was added or attached"),
             Reason::PartitionGone => write!(f, "a partition was detached or dropped"),
             Reason::PartitionRewritten => write!(f, "a partition was truncated or rewritten"),
+            Reason::PartitionAttachedAgain => {
+                write!(f, "a partition was detached and attached again, and may have been changed in between")
+            }
             Reason::Publication => write!(f, "the publication didn't carry all of its changes for a while"),
             Reason::RowFilter => write!(f, "the publication's row filter was changed"),
             Reason::KeyChanged { was, now } => write!(f, "its key was ({was}) and is ({now})"),
@@ -145,6 +153,11 @@ fn partitions(was: &TableShape, now: &TableShape, ask: &mut impl FnMut(Demand)) 
             Some(_) => {}
         }
     }
+    for (oid, links) in &was.links {
+        if now.links.get(oid).is_some_and(|now| now != links) {
+            ask(Demand::Sweep(Reason::PartitionAttachedAgain));
+        }
+    }
     // Whether it came with rows, nothing tells. Those from the first new one on are read, which mostly are just these.
     if let Some(first) = now.heaps.keys().find(|oid| !was.heaps.contains_key(oid)) {
         ask(Demand::Read { from: std::cmp::Reverse(*first), reason: Reason::PartitionAdded });
@@ -153,10 +166,19 @@ fn partitions(was: &TableShape, now: &TableShape, ask: &mut impl FnMut(Demand)) 
 
 fn columns(was: &TableShape, now: &TableShape, ask: &mut impl FnMut(Demand)) {
     let is_rewritten = was.heaps != now.heaps;
+    // A rewrite alone is VACUUM FULL. One that gave a column other values has changed its row of the catalog, too, be it
+    // that the type stayed.
+    let has_moved = was.heaps.iter().any(|(oid, node)| now.heaps.get(oid).is_some_and(|now| now != node));
     let known = |column: &ShapeColumn| was.columns.iter().find(|known| known.number == column.number);
     let mut added = 0;
     for column in &now.columns {
         let name = || column.name.clone();
+        if let Some(known) = known(column).filter(|known| has_moved && !known.version.is_empty())
+            && known.version != column.version
+        {
+            let reason = Reason::ColumnRewritten(name());
+            ask(if now.key.contains(&column.name) { Demand::Sweep(reason) } else { read(reason) });
+        }
         match known(column) {
             Some(known) if known.name != column.name => {
                 ask(read(Reason::ColumnRenamed { was: known.name.clone(), now: name() }));

@@ -30,6 +30,7 @@ pub fn shape(table: &Table, key: &[String], state: &TableState) -> Option<TableS
         typmod: column.typmod,
         as_text: mapping.string_columns.contains(&column.name),
         has_missing: column.has_missing,
+        version: column.version.clone(),
     });
     Some(TableShape {
         oid: state.oid,
@@ -40,6 +41,7 @@ pub fn shape(table: &Table, key: &[String], state: &TableState) -> Option<TableS
         key: key.to_vec(),
         partitioned: state.is_partitioned,
         heaps: state.heaps.clone(),
+        links: state.links.clone(),
         labels: state.labels.clone(),
         composites: state.composites.clone(),
         membership: state.membership.clone()?,

@@ -31,6 +31,9 @@ pub struct TableShape {
     pub partitioned: bool,
     /// The file node of its heap, or those of its partitions, by oid.
     pub heaps: BTreeMap<u32, u32>,
+    /// What makes each of its partitions one: a partition that was detached and attached again has another.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<u32, String>,
     /// The labels of the enums in it, by `pg_enum.oid`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<u32, String>,
@@ -48,7 +51,7 @@ pub struct TableShape {
 }
 
 /// A captured column.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShapeColumn {
     /// `pg_attribute.attnum`.
     pub number: i16,
@@ -64,6 +67,9 @@ pub struct ShapeColumn {
     /// Whether rows of before it was added have a value all the same. Says nothing once all rows agree with the shape.
     #[serde(skip)]
     pub has_missing: bool,
+    /// Who last changed the column. Nothing, where it was stored by a version that didn't ask.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
 }
 
 /// A version of a table that rows were written under.
@@ -143,8 +149,7 @@ mod tests {
     use super::*;
 
     fn shape() -> TableShape {
-        let column =
-            ShapeColumn { number: 1, name: "id".into(), type_oid: 23, typmod: -1, as_text: false, has_missing: false };
+        let column = ShapeColumn { number: 1, name: "id".into(), type_oid: 23, typmod: -1, ..ShapeColumn::default() };
         TableShape { columns: vec![column], key: vec!["id".into()], ..TableShape::default() }
     }
 

@@ -53,6 +53,21 @@ fn a_partition_that_is_detached_and_attached_again_takes_its_rows_along() {
 }
 
 #[test]
+fn a_partition_that_was_changed_while_it_was_detached_is_seen_be_it_attached_again() {
+    assert_followed(&[
+        "ALTER TABLE t DETACH PARTITION low; DELETE FROM low WHERE id < 10; UPDATE low SET v = 'other';
+         ALTER TABLE t ATTACH PARTITION low FOR VALUES FROM (0) TO (100)",
+        "ALTER TABLE t DETACH PARTITION high; DELETE FROM high_a WHERE id < 110;
+         ALTER TABLE t ATTACH PARTITION high FOR VALUES FROM (100) TO (200)",
+    ]);
+}
+
+#[test]
+fn a_column_that_is_added_with_a_default_has_it_in_the_rows_of_partitions_too() {
+    assert_followed(&["ALTER TABLE t ADD COLUMN x int DEFAULT 7"]);
+}
+
+#[test]
 fn a_partition_that_is_dropped_takes_its_rows_with_it() {
     assert_followed(&["DROP TABLE low", "DROP TABLE high_a"]);
 }

@@ -78,6 +78,14 @@ fn a_column_that_gets_another_type_has_its_values_as_that() {
 }
 
 #[test]
+fn a_column_that_keeps_its_type_and_gets_other_values_has_them() {
+    assert_followed(
+        "ALTER TABLE t ALTER v TYPE text USING upper(v)",
+        "ALTER TABLE t ALTER n TYPE int USING n + 1000, ALTER id TYPE int USING id + 1000",
+    );
+}
+
+#[test]
 fn a_column_that_is_dropped_and_added_again_has_nothing_of_before() {
     assert_followed("ALTER TABLE t DROP COLUMN v; ALTER TABLE t ADD COLUMN v text", "UPDATE t SET v = 'again'");
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn column(number: i16, name: &str, type_oid: u32) -> ShapeColumn {
-    ShapeColumn { number, name: name.into(), type_oid, typmod: -1, as_text: false, has_missing: false }
+    ShapeColumn { number, name: name.into(), type_oid, typmod: -1, version: "700".into(), ..ShapeColumn::default() }
 }
 
 /// `id int PRIMARY KEY, v text`.
@@ -141,6 +141,40 @@ fn a_new_partition_is_read_from_it_on_and_one_that_is_gone_or_rewritten_has_all_
     assert!(is_sweep(&compare(&was, &partitioned(&[(10, 1)]))));
     assert!(is_sweep(&compare(&was, &partitioned(&[(10, 1), (20, 3)]))));
     assert!(is_sweep(&compare(&was, &partitioned(&[(10, 1), (30, 3)]))));
+}
+
+#[test]
+fn a_rewrite_that_gave_a_column_other_values_is_read_and_where_it_is_of_the_key_swept() {
+    let rewritten = |column: Option<usize>| {
+        after(|shape| {
+            shape.heaps = [(7, 8)].into();
+            if let Some(column) = column {
+                shape.columns[column].version = "701".into();
+            }
+        })
+    };
+    assert_eq!(compare(&shape(), &rewritten(None)), Demand::Note, "VACUUM FULL");
+    assert_eq!(compare(&shape(), &after(|shape| shape.columns[1].version = "701".into())), Demand::Note);
+    assert_eq!(compare(&shape(), &rewritten(Some(1))), read(Reason::ColumnRewritten("v".into())));
+    assert_eq!(compare(&shape(), &rewritten(Some(0))), Demand::Sweep(Reason::ColumnRewritten("id".into())));
+    let unknown = after(|shape| shape.columns[1].version = String::new());
+    assert_eq!(compare(&unknown, &rewritten(Some(1))), Demand::Note, "stored by a former version");
+}
+
+#[test]
+fn a_partition_that_was_attached_again_has_all_read_and_swept() {
+    let linked = |links: &[(u32, &str)]| {
+        after(|shape| {
+            shape.partitioned = true;
+            shape.heaps = [(10, 1), (20, 2)].into();
+            shape.links = links.iter().map(|(oid, links)| (*oid, (*links).to_owned())).collect();
+        })
+    };
+    let was = linked(&[(10, "700"), (20, "700 701")]);
+    assert_eq!(compare(&was, &was), Demand::Nothing);
+    let again = linked(&[(10, "700"), (20, "700 702")]);
+    assert_eq!(compare(&was, &again), Demand::Sweep(Reason::PartitionAttachedAgain));
+    assert_eq!(compare(&linked(&[]), &again), Demand::Note, "stored by a former version");
 }
 
 #[test]

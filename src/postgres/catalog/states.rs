@@ -15,14 +15,18 @@ const DOING: &str = "comparing the tables with the catalog";
 
 /// Types below this oid are built in: nobody changes them.
 ///
-/// A partition that is being detached (`inhdetachpending`) is no part of what queries see.
+/// A partition that is being detached (`inhdetachpending`) is no part of what queries see. Of one that was detached and
+/// attached again, the link is another row, with another `xmin`.
+///
+/// Values that rows of before a column have in it all the same are kept by the tables that have rows, so a partitioned
+/// table never has any: its partitions do, where the column may have another number.
 const STATES: &str = "
 WITH RECURSIVE wanted(oid) AS (
     SELECT unnest($1::oid[])
-), tree(root, oid) AS (
-    SELECT c.oid, c.oid FROM wanted JOIN pg_catalog.pg_class c USING (oid)
+), tree(root, oid, links) AS (
+    SELECT c.oid, c.oid, '' FROM wanted JOIN pg_catalog.pg_class c USING (oid)
     UNION ALL
-    SELECT t.root, i.inhrelid FROM tree t
+    SELECT t.root, i.inhrelid, concat(t.links, ' ', i.xmin) FROM tree t
     JOIN pg_catalog.pg_class p ON p.oid = t.oid AND p.relkind = 'p'
     JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid AND NOT i.inhdetachpending
 ), used(relid, type) AS (
@@ -40,7 +44,7 @@ WITH RECURSIVE wanted(oid) AS (
 )
 SELECT c.oid, n.nspname::text, c.relname::text, c.relnatts, c.relkind = 'p',
        a.nums, a.names, a.types, a.typmods, a.missing, h.oids, h.nodes, l.oids, l.labels, f.types, f.fields,
-       p.membership, p.filter
+       p.membership, p.filter, a.versions, h.links
 FROM wanted JOIN pg_catalog.pg_class c USING (oid)
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (MEMBERSHIP) p ON true
@@ -49,14 +53,18 @@ CROSS JOIN LATERAL (
            coalesce(array_agg(attname::text ORDER BY attnum), '{}') AS names,
            coalesce(array_agg(atttypid ORDER BY attnum), '{}') AS types,
            coalesce(array_agg(atttypmod ORDER BY attnum), '{}') AS typmods,
-           coalesce(array_agg(atthasmissing ORDER BY attnum), '{}') AS missing
-    FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+           coalesce(array_agg(own.xmin::text ORDER BY attnum), '{}') AS versions,
+           coalesce(array_agg(atthasmissing OR (c.relkind = 'p' AND EXISTS (
+               SELECT FROM tree t JOIN pg_catalog.pg_attribute la ON la.attrelid = t.oid AND la.attname = own.attname
+               WHERE t.root = c.oid AND la.atthasmissing)) ORDER BY attnum), '{}') AS missing
+    FROM pg_catalog.pg_attribute own WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
       AND CASE WHEN p.columns IS NULL THEN attgenerated = '' OR (p.generated AND attgenerated = 's')
                ELSE attnum = ANY (p.columns) END
 ) a
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(leaf.oid ORDER BY leaf.oid), '{}') AS oids,
-           coalesce(array_agg(coalesce(pg_relation_filenode(leaf.oid), 0) ORDER BY leaf.oid), '{}') AS nodes
+           coalesce(array_agg(coalesce(pg_relation_filenode(leaf.oid), 0) ORDER BY leaf.oid), '{}') AS nodes,
+           coalesce(array_agg(ltrim(t.links) ORDER BY leaf.oid), '{}') AS links
     FROM tree t JOIN pg_catalog.pg_class leaf ON leaf.oid = t.oid AND leaf.relkind = 'r' WHERE t.root = c.oid
 ) h
 CROSS JOIN LATERAL (
@@ -106,6 +114,8 @@ pub struct TableState {
     pub columns: Vec<ColumnState>,
     /// The file node of its heap, or those of its partitions, by oid.
     pub heaps: BTreeMap<u32, u32>,
+    /// Of each partition that has rows, what makes it one: the `xmin` of each row of `pg_inherits` from the table down to it.
+    pub links: BTreeMap<u32, String>,
     /// The labels of the enums that its columns are made of, by `pg_enum.oid`.
     pub labels: BTreeMap<u32, String>,
     /// The attributes of the composite types that its columns are made of, by the type's oid.
@@ -129,6 +139,8 @@ pub struct ColumnState {
     pub typmod: i32,
     /// `pg_attribute.atthasmissing`: rows of before it was added have a value all the same.
     pub has_missing: bool,
+    /// The `xmin` of its row of `pg_attribute`: who last changed the column.
+    pub version: String,
 }
 
 impl Control {
@@ -181,10 +193,13 @@ fn state(row: &Row) -> TableState {
     let types: Vec<u32> = row.get(7);
     let typmods: Vec<i32> = row.get(8);
     let missing: Vec<bool> = row.get(9);
-    let rest = names.into_iter().zip(types).zip(typmods).zip(missing);
-    let columns = numbers.into_iter().zip(rest).map(|(number, (((name, type_oid), typmod), has_missing))| {
-        ColumnState { number, name, type_oid, typmod, has_missing }
+    let versions: Vec<String> = row.get(18);
+    let rest = names.into_iter().zip(types).zip(typmods).zip(missing).zip(versions);
+    let columns = numbers.into_iter().zip(rest).map(|(number, ((((name, type_oid), typmod), has_missing), version))| {
+        ColumnState { number, name, type_oid, typmod, has_missing, version }
     });
+    let is_partition = |link: &(u32, String)| !link.1.is_empty();
+    let links = by_oid(row.get(10), row.get::<_, Vec<String>>(19)).into_iter().filter(is_partition);
     TableState {
         oid: row.get(0),
         name: TableName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
@@ -192,6 +207,7 @@ fn state(row: &Row) -> TableState {
         is_partitioned: row.get(4),
         columns: columns.collect(),
         heaps: by_oid(row.get(10), row.get::<_, Vec<u32>>(11)),
+        links: links.collect(),
         labels: by_oid(row.get(12), row.get::<_, Vec<String>>(13)),
         composites: by_oid(
             row.get(14),
