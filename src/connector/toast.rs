@@ -43,6 +43,8 @@
 //! The connection is driven by the intake's own thread, in a runtime of its own: rows that come one by one cost no switch
 //! of threads.
 
+mod plan;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -53,6 +55,8 @@ use futures_core::Stream;
 use tokio::runtime::Runtime;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
+use plan::{Plan, Verdict, groups, is_lacking, sql};
+
 use super::assembler::AssembleError;
 use super::fault::Fault;
 use super::intake::{BATCH_BYTES_WITHIN, Intake, TICK};
@@ -62,7 +66,7 @@ use crate::kafka::positions::Change;
 use crate::kafka::shapes::Announced;
 use crate::kafka::{Batch, Kept, Pending, RelationVersion};
 use crate::pgoutput::Cell;
-use crate::postgres::catalog::{KeyColumn, Moment, Rows, TableNow, facts, facts_sql, rows_sql};
+use crate::postgres::catalog::{Moment, TableNow, facts, facts_sql};
 use crate::postgres::control::{Control, ControlError};
 use crate::relation::RowColumn;
 
@@ -441,149 +445,6 @@ fn sees_all(moment: &Moment, pendings: &[Pending]) -> bool {
     // Those of one source transaction follow each other.
     let mut transactions = pendings.chunk_by(|a, b| a.from.commit_lsn == b.from.commit_lsn);
     transactions.all(|of_one| moment.sees(of_one[0].from.xid, of_one[0].from.commit_lsn))
-}
-
-/// Records of one relation version that lack the same columns, and can be found by the same.
-struct Group {
-    version: Arc<RelationVersion>,
-    columns: Vec<Has>,
-}
-
-/// What a record has of a column.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Has {
-    /// Nothing: it is looked up.
-    Nothing,
-    /// A value of the replica identity. Under one that is FULL in name only, one of its columns may have none.
-    Identity,
-    /// What doesn't matter.
-    Other,
-}
-
-fn has<'a>(kept: Kept<'a>, version: &'a RelationVersion) -> impl Iterator<Item = Has> {
-    kept.zip(&version.rows.columns).map(|(cell, column)| match cell {
-        _ if is_lacking(cell, column) => Has::Nothing,
-        Cell::Text(_) if column.in_identity => Has::Identity,
-        _ => Has::Other,
-    })
-}
-
-fn is_lacking(cell: Cell<'_>, column: &RowColumn) -> bool {
-    cell == Cell::Unchanged && column.captured
-}
-
-/// The groups, and of which each record is.
-fn groups(batch: &Batch, pendings: &[Pending]) -> (Vec<Group>, Vec<usize>) {
-    let mut groups: Vec<Group> = Vec::new();
-    let of = pendings.iter().map(|pending| {
-        let version = &pending.version;
-        let is_of = |group: &Group| {
-            Arc::ptr_eq(&group.version, version) && group.columns.iter().copied().eq(has(batch.kept(pending), version))
-        };
-        groups.iter().position(is_of).unwrap_or_else(|| {
-            let columns = has(batch.kept(pending), version).collect();
-            groups.push(Group { version: Arc::clone(version), columns });
-            groups.len() - 1
-        })
-    });
-    let of = of.collect();
-    (groups, of)
-}
-
-/// What can be done for a group.
-enum Plan<'t> {
-    Gone,
-    Unknown,
-    /// By these columns, which have these places.
-    Read(&'t TableNow, &'t [KeyColumn], Vec<usize>),
-}
-
-#[derive(Clone, Copy)]
-enum Verdict {
-    /// The table is gone, and all its rows.
-    Gone,
-    /// The values can't be had.
-    Unknown,
-    Read,
-}
-
-impl Plan<'_> {
-    fn verdict(&self) -> Verdict {
-        match self {
-            Plan::Gone => Verdict::Gone,
-            Plan::Unknown => Verdict::Unknown,
-            Plan::Read(..) => Verdict::Read,
-        }
-    }
-}
-
-impl Group {
-    /// The columns of which the records have this, with their places.
-    fn that_have(&self, what: Has) -> impl Iterator<Item = (usize, &RowColumn)> {
-        let columns = self.version.rows.columns.iter().enumerate();
-        columns.zip(&self.columns).filter(move |(_, has)| **has == what).map(|(column, _)| column)
-    }
-
-    fn plan<'t>(&self, known: &'t HashMap<u32, Option<TableNow>>) -> Result<Plan<'t>, AssembleError> {
-        let rows = &self.version.rows;
-        let Some(Some(table)) = known.get(&rows.oid) else { return Ok(Plan::Gone) };
-        let is_same = |column: &RowColumn| {
-            table.column(&column.name).is_some_and(|(type_oid, typmod)| {
-                type_oid == column.type_oid && column.typmod.is_none_or(|was| was == typmod)
-            })
-        };
-        if !self.that_have(Has::Nothing).all(|(_, column)| is_same(column)) {
-            return Ok(Plan::Unknown);
-        }
-        let find = |name: &str| self.that_have(Has::Identity).find(|(_, column)| column.name == name);
-        let Some(key) = table.unique_key(|name| find(name).is_some()) else {
-            let columns = rows.columns.iter().filter(|column| column.in_identity && !rows.is_full);
-            return match table.has_identity(columns.map(|column| column.name.as_str())) {
-                true => Err(AssembleError::NoUniqueIndex { table: self.version.table.clone() }),
-                false => Ok(Plan::Unknown),
-            };
-        };
-        let is_readable =
-            |column: &KeyColumn| find(&column.name).is_some_and(|(_, was)| was.type_oid == column.type_oid);
-        if !key.iter().all(is_readable) {
-            return Ok(Plan::Unknown);
-        }
-        Ok(Plan::Read(table, key, key.iter().filter_map(|column| Some(find(&column.name)?.0)).collect()))
-    }
-}
-
-fn sql(
-    batch: &Batch,
-    pendings: &[Pending],
-    groups: &[Group],
-    group_of: &[usize],
-    oids: &[u32],
-    plans: &[Plan<'_>],
-) -> Result<String, AssembleError> {
-    let mut rows = Vec::new();
-    let mut cursors = vec![None; groups.len()];
-    for (place, (group, plan)) in groups.iter().zip(plans).enumerate() {
-        if let Plan::Read(table, key, _) = plan {
-            let RelationVersion { rows: version, .. } = &*group.version;
-            let columns = group.that_have(Has::Nothing).map(|(_, column)| column.name.as_str()).collect();
-            cursors[place] = Some(rows.len());
-            rows.push(Rows { table, is_partitioned: version.is_partitioned, columns, key, values: Vec::new() });
-        }
-    }
-    let mut order = Vec::with_capacity(pendings.len());
-    for (pending, &group) in pendings.iter().zip(group_of) {
-        let (Plan::Read(_, _, places), Some(cursor)) = (&plans[group], cursors[group]) else { continue };
-        order.push(cursor);
-        for place in places {
-            let value = match batch.kept(pending).nth(*place) {
-                Some(Cell::Text(text)) => std::str::from_utf8(text).ok(),
-                _ => None,
-            };
-            let value = value.ok_or(AssembleError::OutOfOrder("an update that doesn't name its row"))?;
-            rows[cursor].values.push(value);
-        }
-    }
-    Ok(rows_sql(oids, &rows, &order))
 }
 
 /// Rows on their way.

@@ -201,7 +201,7 @@ fn check_names_the_schemas_of_a_keys_types_that_the_login_may_not_use() {
     let role = format!("{}_login", connector.name());
     connector.database.execute(&format!("CREATE ROLE {role} LOGIN REPLICATION; GRANT SELECT ON t TO {role}"));
     connector.reconfigure("postgres://postgres@", &format!("postgres://{role}@"));
-    let grant = format!("GRANT USAGE ON SCHEMA \"Types\" TO {role};");
+    let grant = format!("GRANT USAGE ON SCHEMA \"Types\" TO \"{role}\";");
     let said = check(&connector);
     assert!(said.contains(&grant), "{said}");
     connector.database.execute(&grant);

@@ -120,3 +120,31 @@ fn an_unchanged_value_is_taken_from_the_old_row_or_not_made_up() {
     let short = fill_unchanged(new, [Cell::Text(b"id")].into_iter());
     assert_eq!(value(&mut short.clone()), toast("a"));
 }
+
+#[test]
+fn a_null_in_place_of_a_value_is_counted_once_where_the_row_waits_for_another_value() {
+    let mut orders = orders();
+    orders.unrepresentable = crate::relation::Unrepresentable::Null;
+    orders.columns.push(column("note", Kind::Text));
+    orders.columns.push(Column { captured: false, ..column("hidden", Kind::Text) });
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let counted = || {
+        let said = recorder.handle().render();
+        let count = said.lines().find(|line| line.starts_with("tablecast_unrepresentable_total{"));
+        count.and_then(|line| line.rsplit(' ').next()).map_or(0, |count| count.parse().unwrap())
+    };
+    metrics::with_local_recorder(&recorder, || {
+        let encoder = encoder(&orders);
+        let cells = |note: Cell<'static>| {
+            let first = ["eu", "1970-01-01 00:00:00+00", "1", "hidden", "NaN"].map(|text| Cell::Text(text.as_bytes()));
+            first.into_iter().chain([note, Cell::Unchanged])
+        };
+        let mut out = Vec::new();
+        assert!(encoder.encode_value(cells(Cell::Unchanged), &mut out).is_err());
+        assert_eq!(counted(), 0);
+        encoder.encode_value(cells(Cell::Text(b"note")), &mut out).unwrap();
+        assert_eq!(counted(), 1);
+        encoder.encode_value(cells(Cell::Null), &mut out).unwrap();
+        assert_eq!(counted(), 2);
+    });
+}

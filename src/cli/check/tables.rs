@@ -6,7 +6,7 @@ use crate::connector::source::{self, Source, Table};
 use crate::postgres::catalog::{ReplicaIdentity, ServerFacts, TableName};
 use crate::postgres::control::{Control, ControlError};
 use crate::postgres::sql::quote_ident;
-use crate::relation::Shape;
+use crate::relation::{Shape, qualified};
 
 impl Look<'_> {
     /// All tables of the connector; gives those that can be captured.
@@ -142,7 +142,9 @@ impl Look<'_> {
                  the table by its key; to have them in the WAL instead, which grows by them",
                 columns.join(", ")
             );
-            let alter = |table: &TableName| format!("ALTER TABLE {table} REPLICA IDENTITY FULL;");
+            let alter = |table: &TableName| {
+                format!("ALTER TABLE {} REPLICA IDENTITY FULL;", qualified(&table.schema, &table.name))
+            };
             self.note(subject, message, lacking.iter().map(alter).collect::<Vec<_>>().join("\n"));
             self.key_schemas(control, server, subject, table).await?;
         }
