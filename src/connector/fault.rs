@@ -62,7 +62,9 @@ impl Fault {
     /// Whether a new start may succeed with nothing changed by anybody. What isn't transient stops the connector.
     pub fn is_transient(&self) -> bool {
         match self {
-            Fault::Control(error) => error.is_transient(),
+            Fault::Control(error) => {
+                error.is_transient() || error.sqlstate().is_some_and(|state| CHANGING.contains(&state))
+            }
             Fault::Replication(error) => error.is_transient(),
             Fault::Registry(error) => error.is_transient(),
             Fault::Encoder(error) => error.is_transient(),
@@ -111,6 +113,12 @@ impl Fault {
 
 /// SQLSTATE `object_in_use`: what START_REPLICATION answers while another has the slot.
 const OBJECT_IN_USE: &str = "55006";
+
+/// What a question to the catalog is answered while a table is dropped or renamed beside it: `undefined_table`, since a run
+/// knows its tables' names from the catalog, and `internal_error` ("could not open relation"), since functions of the
+/// catalog look past the question's snapshot. The next run looks again, and says what is missing if the configuration
+/// asks for it.
+const CHANGING: &[&str] = &["42P01", "XX000"];
 
 /// SQLSTATE `undefined_object`: what a publication is that doesn't exist.
 const UNDEFINED_OBJECT: &str = "42704";

@@ -9,6 +9,7 @@
 //! ([`watch`](super::watch)). Where the stream is amid a change of the key, being behind the catalog or ahead of the run,
 //! records get whatever key there is: they are written again when the key is found to have changed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::kafka::positions::Change;
 use crate::kafka::shapes::Announced;
 use crate::kafka::{RelationVersion, TopicId, TopicNames};
 use crate::pgoutput::{self, Message, RelationMessage};
-use crate::postgres::catalog::TableFacts;
+use crate::postgres::catalog::{ReplicaIdentity, TableFacts};
 use crate::postgres::control::Control;
 use crate::relation::{Shape, ShapeProblem, TableRows, TypeMap, qualified};
 use crate::retry::Backoff;
@@ -223,7 +224,14 @@ fn shape(
     }
     let flagged: Vec<String> =
         now.columns.iter().filter(|column| column.in_replica_identity).map(|column| column.name.to_owned()).collect();
-    let shape = Shape::provisional(&now, facts, &known.types, &options, &[&table.key, &flagged]);
+    // The columns of an identity that isn't the whole row are never null; those of the key may be others by now, which have
+    // taken over their names.
+    let is_other = flagged.iter().collect::<BTreeSet<_>>() != table.key.iter().collect();
+    let keys: &[&[String]] = match is_other && now.replica_identity != ReplicaIdentity::Full {
+        true => &[&flagged, &table.key],
+        false => &[&table.key, &flagged],
+    };
+    let shape = Shape::provisional(&now, facts, &known.types, &options, keys);
     let shape = shape.ok_or(error)?;
     let (connector, key) = (&shared.connector.name, shape.key_columns());
     tracing::info!(connector, table = table.sql_name(), ?key, "the stream is amid a change of the table's key");

@@ -29,7 +29,7 @@ use super::publication;
 use super::renewal::{self, Known, Tables};
 use super::source::{self, Source, TableFault};
 use super::state::State;
-use crate::config::{Connector, Delivery};
+use crate::config::{Connector, Delivery, SnapshotMode};
 use crate::kafka::positions::{self, Origin, SnapshotProgress, StoredPosition, TableProgress};
 use crate::kafka::shapes::TableShape;
 use crate::kafka::sink::{self, Ready, SinkOptions};
@@ -281,6 +281,9 @@ impl Prepared {
         runtime.block_on(follow)?;
         // Before any is read: what comes after this look makes a difference to the next.
         let looks = runtime.block_on(self.look())?;
+        if ready.stored.is_none() {
+            stored.position = self.first_place(stored.position)?;
+        }
         self.see_to_topics(&stored.tables)?;
         (stored.tables, stored.shapes) = self.tables(&stored, &looks)?;
         if ready.stored.as_ref() != Some(&stored) {
@@ -298,6 +301,18 @@ impl Prepared {
         let (position, origin) = (Position::between(lsn), self.origin.clone());
         let (tables, backfills, shapes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Ok(StoredPosition { position, commit_time: None, origin, tables, backfills, shapes })
+    }
+
+    /// Where a connector begins that has stored nothing. The slot may be older, of a run that died before it stored
+    /// anything, or made by somebody: what came since then is in the tables, and is read. The stream would bring it under
+    /// whatever shape, key and publication the tables had at the time, which nobody noted: only what comes after the look
+    /// is known to be what the next look is compared with. A table that is never read has nothing but the stream.
+    fn first_place(&self, slot: Position) -> Result<Position, Fault> {
+        if self.source.tables.iter().any(|table| table.snapshot == SnapshotMode::Never) {
+            return Ok(slot);
+        }
+        let now = self.setting.runtime.block_on(self.control.wal_end())?;
+        Ok(Position::between(slot.lsn.max(now)))
     }
 
     /// The tables as the catalog has them now, by name.

@@ -59,6 +59,24 @@ fn a_missing_slot_is_refused() {
 }
 
 #[test]
+fn what_an_older_slot_has_from_before_the_first_start_comes_only_as_the_tables_rows() {
+    let connector = Connector::of(TABLE);
+    let slot = connector.slot();
+    let publication = format!("CREATE PUBLICATION {slot} FOR TABLE t WITH (publish_via_partition_root = true)");
+    connector.database.execute(&publication);
+    connector.database.execute(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+    // As if a run had died before it stored anything, and somebody had changed the table where nobody tells of it.
+    connector.database.execute("INSERT INTO t SELECT g, 'gone' FROM generate_series(1, 10) g");
+    connector
+        .database
+        .execute(&format!("ALTER PUBLICATION {slot} DROP TABLE t; TRUNCATE t; INSERT INTO t VALUES (1, 'a')"));
+    let _daemon = connector.start_streaming();
+    connector.records("t", 1);
+    connector.database.execute("INSERT INTO t VALUES (2, 'b')");
+    assert_eq!(short(&connector.records("t", 2)), ["1: 1 a", "2: 2 b"]);
+}
+
+#[test]
 fn a_slot_that_was_created_anew_is_refused() {
     let connector = stopped();
     let slot = connector.slot();

@@ -189,7 +189,9 @@ impl Desk {
         if !self.is_active() {
             return None;
         }
-        self.inner().sweeps.iter().next().copied()
+        let inner = self.inner();
+        // What is still to be stored of its reading would come after the word that it is done.
+        if inner.changes.is_empty() { inner.sweeps.iter().next().copied() } else { None }
     }
 
     /// The topic is swept.

@@ -93,6 +93,22 @@ fn an_empty_table_is_done_without_a_chunk() {
 }
 
 #[test]
+fn a_topic_is_swept_only_when_all_is_stored_of_the_reading_before() {
+    let desk = Desk::new(vec![table()], 1, 2 << 20, 10);
+    desk.sweep_after(TABLE);
+    desk.add(INITIAL, TABLE, None, Reading::default());
+    let Claim::Survey(Survey { reading, .. }) = desk.claim() else { panic!("a survey comes first") };
+    desk.surveyed(reading, Vec::new());
+    assert_eq!(desk.take_sweep(), None);
+    let batch = desk.take_merge(Lsn(0)).unwrap();
+    let [Change::Snapshot { progress, .. }] = &batch.changes[..] else { panic!("{:?}", batch.changes) };
+    assert!(matches!(progress, SnapshotProgress::Reading(_)));
+    assert_eq!(desk.take_sweep(), Some(TABLE));
+    desk.swept(TABLE);
+    assert!(!desk.is_active());
+}
+
+#[test]
 fn no_more_chunks_are_with_the_sink_than_may_be() {
     let desk = desk(10_000);
     for _ in 0..3 {
