@@ -33,6 +33,8 @@ mod load;
 #[allow(dead_code, reason = "the fault test uses the rest")]
 mod patience;
 mod scenario;
+mod seeds;
+mod stored;
 #[path = "../suite/support/mod.rs"]
 #[allow(dead_code, reason = "the suite uses the rest")]
 mod support;
@@ -40,20 +42,16 @@ mod tables;
 mod toasted;
 mod topics;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 use late::LateServer;
-use scenario::{Outcome, Plan};
+use scenario::Plan;
+use seeds::Seeds;
 use support::connector::variable;
 use tables::Size;
 
-const SEEDS: usize = 10;
-/// So many at the same time: most of a scenario is waiting.
-const AT_ONCE: usize = 5;
+const SEEDS: Seeds = Seeds { variable: "TABLECAST_MERGE_SEED", test: "merge", count: 10, at_once: 5 };
 /// Of the seeds, one in so many is enough where every commit takes long.
 const SEEDS_PER_LATE_SEED: usize = 4;
 
@@ -79,57 +77,16 @@ const LATE_PLAN: Plan = Plan {
 #[test]
 fn chunks_merged_into_the_stream_leave_every_topic_as_its_table_and_take_no_key_back() {
     let url = variable("TABLECAST_POSTGRES_URL");
-    for_all(&seeds(1), "chunks_merged", |seed| scenario::run(seed, &url, &PLAN));
+    SEEDS.run_all(1, "chunks_merged", |seed| scenario::run(seed, &url, &PLAN).summary);
 }
 
 #[test]
 fn so_do_chunks_where_commits_are_decoded_long_before_they_are_visible() {
     let server = LateServer::up(&mut Rng::new());
-    for_all(&seeds(SEEDS_PER_LATE_SEED), "so_do_chunks", |seed| {
+    SEEDS.run_all(SEEDS_PER_LATE_SEED, "so_do_chunks", |seed| {
         let outcome = scenario::run(seed, &server.url, &LATE_PLAN);
         let (slowest, late) = (outcome.slowest_commit, Duration::from_millis(late::DELAY_MS.start));
         assert!(slowest >= late, "commits took {slowest:?} at most: the standby was not waited for");
-        outcome
+        outcome.summary
     });
-}
-
-/// The seeds to run: a part of what there are by default, or are asked for.
-fn seeds(part: usize) -> Vec<u64> {
-    if let Some(seed) = number("TABLECAST_MERGE_SEED") {
-        return vec![seed];
-    }
-    let count = number("TABLECAST_MERGE_SEEDS").map_or(SEEDS, |count| count as usize);
-    let first = fastrand::u64(..1_000_000_000);
-    (first..).take((count / part).max(1)).collect()
-}
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
-}
-
-/// Runs all seeds, some at the same time, and tells of each.
-fn for_all(seeds: &[u64], test: &str, run: impl Fn(u64) -> Outcome + Sync) {
-    let began = Instant::now();
-    let next = AtomicUsize::new(0);
-    let failed = Mutex::new(Vec::new());
-    let work = || {
-        while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::SeqCst)) {
-            match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-                Ok(outcome) => say!("  seed {seed}: {}", outcome.summary),
-                Err(_) => {
-                    say!("seed {seed} failed: TABLECAST_MERGE_SEED={seed} cargo test --test merge {test}");
-                    failed.lock().unwrap().push(seed);
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(seeds.len()) {
-            scope.spawn(work);
-        }
-    });
-    let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "{} of {} seeds failed: TABLECAST_MERGE_SEED={failed:?}", failed.len(), seeds.len());
-    say!("{test}: {} seeds, {:.0?}", seeds.len(), began.elapsed());
 }

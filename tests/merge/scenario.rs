@@ -10,10 +10,11 @@ use fastrand::Rng;
 use super::history::Case;
 use super::load::Load;
 use super::patience::let_run_for;
+use super::stored::{self, Stored};
 use super::support::connector::{Connector, Daemon};
 use super::support::postgres::Database;
 use super::tables::{self, Size, Table};
-use super::topics::{self, Stored};
+use super::topics;
 
 /// What a daemon says when it gives up on a connector: no restart helps.
 const GIVEN_UP: &str = "will not be started again";
@@ -64,7 +65,7 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
     let kills = rng.usize(..=plan.kills_max);
     let mut backfills =
         Backfills::new(&connector, if rng.bool() { rng.usize(..=plan.backfills_max) } else { 0 }, &mut rng);
-    let positions_from = topics::end_of_positions();
+    let positions_from = stored::end_of_positions();
     let mut daemon = connector.start();
     if rng.bool() {
         // So that the first rows are read in peace, at least for a moment.
@@ -88,15 +89,17 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
     daemon.wait_for_log(" streaming ");
     look(&daemon, &load);
     let mut rewrites_left = rng.usize(1..=REWRITES_MAX);
+    let names: Vec<_> = load.tables().iter().map(|table| table.name.clone()).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut stored = Stored::of(connector.name(), positions_from);
     let since = Instant::now();
     while since.elapsed() < plan.load.1 {
         backfills.ask(&load, &mut rng);
-        let is_done = stored.is_done(load.tables().len()) && backfills.are_done();
+        let is_done = stored.is_done(&names) && backfills.are_done();
         if is_done && since.elapsed() >= plan.load.0 {
             break;
         }
-        let half_read = stored.half_read(load.tables()).filter(|_| rewrites_left > 0 && rng.bool());
+        let half_read = stored.half_read(&names).filter(|_| rewrites_left > 0 && rng.bool());
         if let Some(table) = half_read {
             load.rewrite(table);
             rewrites_left -= 1;
@@ -104,10 +107,10 @@ pub fn run(seed: u64, server_url: &str, plan: &Plan) -> Outcome {
         look(&daemon, &load);
         let_run_for(LOOK);
     }
-    let was_read_under_load = stored.is_done(load.tables().len());
+    let was_read_under_load = stored.is_done(&names);
     load.stop();
     let calm = Instant::now();
-    while !(stored.is_done(load.tables().len()) && backfills.are_done()) {
+    while !(stored.is_done(&names) && backfills.are_done()) {
         assert!(calm.elapsed() < PATIENCE, "not all is read, when it is calm: {}", stored.last());
         look(&daemon, &load);
         let_run_for(LOOK);
@@ -213,7 +216,7 @@ fn judge(connector: &Connector, load: &Load, story: &mut Story) -> String {
         panic!("{} complaints:\n{}", complaints.len(), shown.join("\n"));
     }
     let names: Vec<String> = load.tables().iter().map(|table| connector.topic(&table.name)).collect();
-    connector.database.block_on(topics::delete(&names));
+    connector.database.block_on(super::support::topic::delete(&names));
     story.is_over = true;
     format!("{records} records, {repeated} repeated")
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -136,4 +138,13 @@ pub fn fold(records: &[Record]) -> BTreeMap<String, String> {
         };
     }
     rows
+}
+
+#[allow(dead_code, reason = "for tests that leave nothing behind")]
+/// Leaves nothing behind: a broker with thousands of topics is slow.
+pub async fn delete(topics: &[String]) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", variable("TABLECAST_KAFKA")).create().unwrap();
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    admin.delete_topics(&names, &AdminOptions::new()).await.unwrap();
 }
