@@ -114,6 +114,33 @@ fn a_crash_before_the_old_keys_are_gone_has_them_go_all_the_same() {
 }
 
 #[test]
+fn a_key_whose_type_or_field_gets_another_name_is_another_key() {
+    let connector = connector(
+        "CREATE TYPE code AS ENUM ('a', 'b', 'c'); CREATE TABLE t (\"k-1\" code PRIMARY KEY, v text);
+         INSERT INTO t VALUES ('a', 'v'), ('b', 'v')",
+    );
+    let _daemon = start(&connector);
+    for change in ["ALTER TYPE code RENAME TO signs", "ALTER TABLE t ADD COLUMN k_1 text"] {
+        connector.database.execute(change);
+        connector.database.execute("DELETE FROM t WHERE \"k-1\" = 'a'; INSERT INTO t VALUES ('c', 'v')");
+        wait_until_same(&connector, "t");
+        connector.database.execute("DELETE FROM t WHERE \"k-1\" = 'c'; INSERT INTO t VALUES ('a', 'v')");
+        wait_until_same(&connector, "t");
+    }
+}
+
+#[test]
+fn a_key_that_goes_and_comes_back_later_stops_nothing() {
+    let connector = connector(TABLE);
+    let daemon = start(&connector);
+    connector.database.execute("ALTER TABLE t DROP CONSTRAINT t_pkey");
+    daemon.wait_for_log("the table can't be compared with the catalog");
+    connector.database.execute("ALTER TABLE t ADD PRIMARY KEY (k)");
+    connector.database.execute(&touch(120));
+    wait_until_same(&connector, "t");
+}
+
+#[test]
 fn a_changed_key_stops_a_connector_that_reads_no_tables() {
     let connector = Connector::configured(TABLE, &format!("{SETTINGS}\nsnapshot = \"never\""), ALL);
     let daemon = connector.start_streaming();
