@@ -116,17 +116,17 @@ fn a_crash_before_the_old_keys_are_gone_has_them_go_all_the_same() {
 #[test]
 fn a_key_whose_type_or_field_gets_another_name_is_another_key() {
     let connector = connector(
-        "CREATE TYPE code AS ENUM ('a', 'b', 'c'); CREATE TABLE t (\"k-1\" code PRIMARY KEY, v text);
-         INSERT INTO t VALUES ('a', 'v'), ('b', 'v')",
+        "CREATE TYPE code AS ENUM ('a', 'b', 'c'); CREATE TABLE t (k code PRIMARY KEY, v text);
+         INSERT INTO t VALUES ('a', 'v'), ('b', 'v'); CREATE TABLE u (\"k-1\" int PRIMARY KEY); INSERT INTO u VALUES (1)",
     );
-    let _daemon = start(&connector);
-    for change in ["ALTER TYPE code RENAME TO signs", "ALTER TABLE t ADD COLUMN k_1 text"] {
-        connector.database.execute(change);
-        connector.database.execute("DELETE FROM t WHERE \"k-1\" = 'a'; INSERT INTO t VALUES ('c', 'v')");
-        wait_until_same(&connector, "t");
-        connector.database.execute("DELETE FROM t WHERE \"k-1\" = 'c'; INSERT INTO t VALUES ('a', 'v')");
-        wait_until_same(&connector, "t");
-    }
+    let daemon = start(&connector);
+    connector.database.execute("ALTER TYPE code RENAME TO signs");
+    connector.database.execute("DELETE FROM t WHERE k = 'a'; INSERT INTO t VALUES ('c', 'v')");
+    daemon.wait_for_log("the topic is swept");
+    wait_until_same(&connector, "t");
+    // Another column of the table takes the name that the key's had in Avro.
+    connector.database.execute("ALTER TABLE u ADD COLUMN k_1 text");
+    daemon.wait_for_log_times("the topic is swept", 2);
 }
 
 #[test]
