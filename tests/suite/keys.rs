@@ -130,6 +130,25 @@ fn a_key_whose_type_or_field_gets_another_name_is_another_key() {
 }
 
 #[test]
+fn a_key_that_is_generated_is_known_to_whoever_watches() {
+    let settings = format!("{SETTINGS}\npublication = \"p\"");
+    let sql = "CREATE TABLE t (id int, k int GENERATED ALWAYS AS (id + 1) STORED PRIMARY KEY, v text);
+               INSERT INTO t (id, v) SELECT g, 'v' FROM generate_series(1, 5) g";
+    let connector = Connector::configured(sql, &settings, ALL);
+    if connector.database.query("SELECT current_setting('server_version_num')::int >= 180000").as_deref() != Some("t") {
+        return;
+    }
+    connector.database.execute(
+        "CREATE PUBLICATION p FOR TABLE t WITH (publish_generated_columns = stored, publish_via_partition_root = true)",
+    );
+    let daemon = start(&connector);
+    connector.database.execute("ALTER TABLE t ADD COLUMN x int DEFAULT 7");
+    daemon.wait_for_log("the table is read again");
+    wait_until_same(&connector, "t");
+    assert!(!daemon.log().contains("can't be captured any more"), "{}", daemon.log());
+}
+
+#[test]
 fn a_key_that_goes_and_comes_back_later_stops_nothing() {
     let connector = connector(TABLE);
     let daemon = start(&connector);
