@@ -32,7 +32,8 @@ pub enum Demand {
     Sweep(Reason),
 }
 
-/// Why a table is read again; `Display` is for people.
+/// Why a table is read again; `Display` is for people. Of more than one, the last is told: with `snapshot = "never"`, those
+/// of missed changes stop the connector.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     ColumnAdded(String),
@@ -48,12 +49,12 @@ pub enum Reason {
     PartitionGone,
     PartitionRewritten,
     PartitionAttachedAgain,
-    Publication,
     RowFilter,
-    KeyChanged { was: String, now: String },
-    KeySchema,
-    OtherTable,
     Renamed { was: String },
+    KeySchema,
+    KeyChanged { was: String, now: String },
+    Publication,
+    OtherTable,
 }
 
 impl Reason {

@@ -226,6 +226,16 @@ fn keys_of_another_schema_are_swept_be_they_of_the_same_columns() {
 }
 
 #[test]
+fn of_all_reasons_missed_changes_are_told() {
+    let now = after(|shape| {
+        shape.membership = "1 2 4".into();
+        shape.row_filter = Some("(id > 5)".into());
+        shape.key = vec!["v".into()];
+    });
+    assert_eq!(compare(&shape(), &now), Demand::Sweep(Reason::Publication));
+}
+
+#[test]
 fn records_that_were_left_out_have_the_table_read_again() {
     let mut was = shape();
     was.announce(&Announced::skipped());
