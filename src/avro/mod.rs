@@ -41,4 +41,5 @@ pub use error::{EncodeError, PlanError};
 pub use fill::{Filled, fill_unchanged};
 pub use plan::{Encoder, Plan};
 pub use registry::{Registry, RegistryError};
+pub use schema::key_schema;
 pub use text::TextError;

@@ -214,7 +214,7 @@ impl Plan {
             let Cell::Text(text) = cell else {
                 return Err(self.no_text(*index, cell));
             };
-            codec.encode(text, out).map_err(|reason| self.value_error(*index, reason))?;
+            codec.encode_key(text, out).map_err(|reason| self.value_error(*index, reason))?;
         }
         self.expect_end(behind, rest)
     }

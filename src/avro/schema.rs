@@ -65,6 +65,11 @@ impl Schemas {
     }
 }
 
+/// The schema of the keys of `shape`, as a plan of it has it: to compare, where nothing is to be encoded.
+pub fn key_schema(shape: &Shape, connector: &str) -> Option<String> {
+    Schemas::new(shape, connector).ok().map(|schemas| schemas.key)
+}
+
 fn record(name: &'static str, namespace: &str, fields: Vec<Field<'_>>) -> Result<String, serde_json::Error> {
     serde_json::to_string(&Record { record: "record", name, namespace, fields })
 }

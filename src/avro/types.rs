@@ -168,6 +168,20 @@ impl Codec {
     }
 }
 
+impl Codec {
+    /// Appends the text of a key's column: as any other, but for what would make two keys of Postgres one. Arrays that
+    /// differ in their bounds alone are such, and those that don't begin at 1 are written with them.
+    #[inline]
+    pub(super) fn encode_key(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), TextError> {
+        match self {
+            Codec::Array(_) if text.first() == Some(&b'[') => {
+                Err(TextError::Unrepresentable("the bounds of an array, which a key may differ in"))
+            }
+            codec => codec.encode(text, out),
+        }
+    }
+}
+
 impl ArrayCodec {
     /// Apart from [`Codec::encode`], which it would call for each element within.
     #[inline(never)]

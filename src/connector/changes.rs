@@ -12,7 +12,7 @@
 
 use std::fmt;
 
-use crate::kafka::shapes::{Announced, ShapeColumn, TableShape};
+use crate::kafka::shapes::{Announced, ShapeColumn, TableShape, differ};
 
 /// What a difference asks for; each is more than the one before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +32,8 @@ pub enum Demand {
     Sweep(Reason),
 }
 
-/// Why a table is read again; `Display` is for people.
+/// Why a table is read again; `Display` is for people. Of more than one, the last is told: with `snapshot = "never"`, those
+/// of missed changes stop the connector.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     ColumnAdded(String),
@@ -48,11 +49,20 @@ pub enum Reason {
     PartitionGone,
     PartitionRewritten,
     PartitionAttachedAgain,
-    Publication,
     RowFilter,
-    KeyChanged { was: String, now: String },
-    OtherTable,
     Renamed { was: String },
+    KeySchema,
+    KeyChanged { was: String, now: String },
+    Publication,
+    OtherTable,
+}
+
+impl Reason {
+    /// Whether changes of the table never came down the stream: its topic lacks what it should have, be it that it never
+    /// had the table's old rows.
+    pub fn is_of_missed_changes(&self) -> bool {
+        matches!(self, Reason::Publication | Reason::OtherTable)
+    }
 }
 
 impl fmt::Display for Reason {
@@ -82,6 +92,7 @@ impl fmt::Display for Reason {
             Reason::Publication => write!(f, "the publication didn't carry all of its changes for a while"),
             Reason::RowFilter => write!(f, "the publication's row filter was changed"),
             Reason::KeyChanged { was, now } => write!(f, "its key was ({was}) and is ({now})"),
+            Reason::KeySchema => write!(f, "its key's schema is another one: a type or a field in it has another name"),
             Reason::OtherTable => write!(f, "it was dropped and created anew"),
             Reason::Renamed { was } => write!(f, "it was called {was}"),
         }
@@ -135,6 +146,9 @@ fn keys(was: &TableShape, now: &TableShape, ask: &mut impl FnMut(Demand)) {
     };
     if typed(was) != typed(now) {
         ask(Demand::Sweep(key_changed(&was.key, &now.key)));
+    }
+    if differ(was.key_schema, now.key_schema) {
+        ask(Demand::Sweep(Reason::KeySchema));
     }
 }
 
@@ -237,6 +251,9 @@ fn in_between(was: &TableShape, announced: &Announced, now: &TableShape, ask: &m
     }
     if announced.key != now.key {
         ask(Demand::Sweep(key_changed(&announced.key, &now.key)));
+    }
+    if differ(announced.key_schema, now.key_schema) {
+        ask(Demand::Sweep(Reason::KeySchema));
     }
     let is_same = |column: &ShapeColumn, (name, type_oid, typmod): &(String, u32, i32)| {
         column.name == *name && column.type_oid == *type_oid && column.typmod == *typmod

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::Table;
+use super::source::{Key, Table};
 use crate::kafka::shapes::{ShapeColumn, TableShape};
 use crate::postgres::catalog::TableState;
 use crate::postgres::control::{Control, ControlError};
@@ -19,8 +19,13 @@ pub async fn states<'t>(
     Ok(states.into_iter().map(|state| (state.oid, state)).collect())
 }
 
+/// The published columns.
+pub fn published(state: &TableState) -> Vec<String> {
+    state.columns.iter().map(|column| column.name.clone()).collect()
+}
+
 /// What the rows of the table's topic should be written under; `None` if the publication lacks the table.
-pub fn shape(table: &Table, key: &[String], state: &TableState) -> Option<TableShape> {
+pub fn shape(table: &Table, key: &Key, state: &TableState) -> Option<TableShape> {
     let mapping = &table.mapping;
     let columns = state.columns.iter().filter(|column| !mapping.exclude_columns.contains(&column.name));
     let columns = columns.map(|column| ShapeColumn {
@@ -38,7 +43,8 @@ pub fn shape(table: &Table, key: &[String], state: &TableState) -> Option<TableS
         natts: state.natts,
         columns: columns.collect(),
         former: BTreeSet::new(),
-        key: key.to_vec(),
+        key: key.columns.clone(),
+        key_schema: key.schema,
         partitioned: state.is_partitioned,
         heaps: state.heaps.clone(),
         links: state.links.clone(),

@@ -3,14 +3,14 @@
 //! It is created where it is missing. A table that the configuration maps and the publication lacks is added. One whose
 //! rows a topic holds already has been taken out behind our back, or was dropped and created anew, and its changes since
 //! then are lost: so it is read again, which follows from its membership being another one
-//! (`changes`). A table that the connector has written and the configuration no longer maps is taken out
+//! (`changes`), or refused where it isn't to be read. A table that the connector has written and the configuration no longer maps is taken out
 //! again.
 
 use std::collections::BTreeMap;
 
 use super::fault::Fault;
 use super::source::{Source, Table, TableFault};
-use crate::config::Connector;
+use crate::config::{Connector, SnapshotMode};
 use crate::kafka::positions::TableProgress;
 use crate::postgres::catalog::{PublicationFacts, PublishedTable, TableName};
 use crate::postgres::control::Control;
@@ -68,6 +68,10 @@ pub async fn follow(
         let is_new = !stored.contains_key(&table.sql_name());
         let (shown, fault) =
             (table.sql_name(), TableFault::NotPublished { table: table.sql_name(), publication: name.clone() });
+        if !is_new && table.snapshot == SnapshotMode::Never {
+            // What was missed meanwhile wouldn't be read.
+            return Err(fault.into());
+        }
         match control.add_tables_to_publication(name, &[table.facts.table_name()]).await {
             Ok(()) => {
                 tracing::info!(

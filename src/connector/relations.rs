@@ -28,7 +28,7 @@ use crate::kafka::{RelationVersion, TopicId, TopicNames};
 use crate::pgoutput::{self, Message, RelationMessage};
 use crate::postgres::catalog::{ReplicaIdentity, TableFacts};
 use crate::postgres::control::Control;
-use crate::relation::{Shape, ShapeProblem, TableRows, TypeMap, qualified};
+use crate::relation::{Shape, TableRows, TypeMap, qualified};
 use crate::retry::Backoff;
 use crate::snapshot::look_up_types;
 
@@ -152,7 +152,8 @@ async fn try_look_up(shared: &Shared, place: usize, announcement: &[u8]) -> Resu
     let mut known = shared.known.lock().await;
     let (shape, is_provisional) = current_shape(shared, &mut known, table, &relation).await?;
     let encoder = shared.encoders.encoder(&shape, &table.topic).await?;
-    let announced = Change::Announced { table: table.sql_name(), announced: announced(&shape, is_provisional) };
+    let announced =
+        Change::Announced { table: table.sql_name(), announced: announced(&shape, &encoder, is_provisional) };
     let version = version(table, &relation, &shape, &encoder);
     let route = TopicRoute { table: table.sql_name(), topic: TopicId(place as u32), encoder, version };
     Ok(Found { route: Route::Topic(Box::new(route)), announced: Some(announced) })
@@ -165,8 +166,8 @@ fn version(table: &Table, relation: &RelationMessage<'_>, shape: &Shape, encoder
 }
 
 /// The version that rows are written under. The key of a provisional one is none: no table has that.
-fn announced(shape: &Shape, is_provisional: bool) -> Announced {
-    let announced = Announced::of(shape);
+fn announced(shape: &Shape, encoder: &Encoder, is_provisional: bool) -> Announced {
+    let announced = Announced::of(shape, encoder.plan().key_schema());
     if is_provisional { Announced { key: Vec::new(), ..announced } } else { announced }
 }
 
@@ -218,8 +219,7 @@ fn shape(
         }
         Err(error) => error,
     };
-    let is_about_the_key = !matches!(error.problem, ShapeProblem::UnknownColumn { setting, .. } if setting != "key");
-    if table.snapshot == SnapshotMode::Never || !is_about_the_key {
+    if table.snapshot == SnapshotMode::Never || !error.problem.is_about_the_key() {
         return Err(error.into());
     }
     let flagged: Vec<String> =

@@ -10,9 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use super::changes::{Demand, compare};
+use super::changes::{Demand, Reason, compare};
 use super::fault::Fault;
-use super::source::{Source, Table};
+use super::source::{Source, Table, TableFault};
 use super::state::Due;
 use crate::config::{Connector, SnapshotMode};
 use crate::kafka::positions::{SnapshotProgress, StoredPosition, TableProgress};
@@ -63,14 +63,21 @@ impl Known<'_> {
     ) -> Result<(TableProgress, Option<TableShape>), Fault> {
         let name = table.sql_name();
         let was = self.stored.shapes.get(&name);
-        let kept = (progress.clone(), was.cloned());
-        let Some(look) = self.looks.get(&name) else { return Ok(kept) };
-        let Some(was) = was else {
-            // Stored by a version that knew of no shapes.
-            return Ok((progress.clone(), Some(look.clone())));
-        };
+        let Some(look) = self.looks.get(&name) else { return Ok((progress.clone(), was.cloned())) };
+        // Stored by a version that knew of no shapes, but of the table and its key.
+        let before = || TableShape { oid: progress.oid, key: progress.key.clone(), ..look.clone() };
+        let was = &was.cloned().unwrap_or_else(before);
+        let kept = (progress.clone(), Some(was.clone()));
         let (from, swept, reason) = match compare(was, look) {
             Demand::Nothing | Demand::Note => return Ok(kept),
+            Demand::Sweep(reason) if table.snapshot == SnapshotMode::Never && reason.is_of_missed_changes() => {
+                let table = name;
+                return Err(match reason {
+                    Reason::OtherTable => TableFault::OtherTable { table },
+                    _ => TableFault::ChangesMissed { table },
+                }
+                .into());
+            }
             Demand::Read { from, reason } => (from.0, false, reason),
             Demand::Sweep(reason) => (0, true, reason),
         };

@@ -1,9 +1,11 @@
 //! What a connector finds at its source before it starts: the mapped tables, whether each can be captured, and the
 //! publication. `run` refuses the first finding, `check` lists them all.
 
+use crate::avro::key_schema;
 use crate::config::{Connector, SnapshotMode, TableMapping, TablePattern};
 use crate::kafka::positions::{SnapshotProgress, TableProgress};
 use crate::kafka::progress::Reading;
+use crate::kafka::shapes::fingerprint;
 use crate::postgres::catalog::TableFacts;
 use crate::postgres::control::{Control, ControlError};
 use crate::postgres::sql::quote_ident;
@@ -45,6 +47,11 @@ pub enum TableFault {
          snapshot = \"never\" it isn't read again: the old rows would live on in the topic"
     )]
     OtherTable { table: String },
+    #[error(
+        "table {table} has been out of its publication, or that has carried not all of its changes, and with snapshot = \
+         \"never\" it isn't read again: what was missed would be missing from the topic"
+    )]
+    ChangesMissed { table: String },
     #[error(
         "table {table} has the key ({now}), but its topic was written with ({stored}), and with snapshot = \"never\" it \
          isn't read again: the old keys would live on"
@@ -88,6 +95,9 @@ impl TableFault {
             ),
             TableFault::OtherTable { .. } => {
                 "set snapshot = \"initial\" for the table, and it is read again and the old rows are removed".to_owned()
+            }
+            TableFault::ChangesMissed { .. } => {
+                "set snapshot = \"initial\" for the table, and it is read again and what is older is removed".to_owned()
             }
             TableFault::TopicGone { .. } => START_OVER.to_owned(),
         }
@@ -252,10 +262,31 @@ pub async fn shape(
     Ok(Shape::new(&relation, &table.facts, &types, &table.shape_options()))
 }
 
-/// The columns of the records' key as the catalog has the table now: no type needs to be known for it.
-pub fn key(table: &Table) -> Result<Vec<String>, ShapeError> {
-    let relation = relation_of(&table.facts, None);
-    Ok(Shape::new(&relation, &table.facts, &TypeMap::default(), &table.shape_options())?.key_columns())
+/// The records' key as the catalog has the table now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its columns, in its order.
+    pub columns: Vec<String>,
+    /// The fingerprint of its schema, if that is known.
+    pub schema: Option<u64>,
+}
+
+/// The key of a table of which these columns are published. The catalog is asked only for types that aren't built in, and
+/// that `types` lacks.
+pub async fn key(
+    control: &Control,
+    connector: &str,
+    table: &Table,
+    published: &[String],
+    types: &mut TypeMap,
+) -> Result<Result<Key, ShapeError>, ControlError> {
+    let relation = relation_of(&table.facts, Some(published));
+    look_up_types(control, &relation, types).await?;
+    let shape = Shape::new(&relation, &table.facts, types, &table.shape_options());
+    Ok(shape.map(|shape| Key {
+        columns: shape.key_columns(),
+        schema: key_schema(&shape, connector).as_deref().map(fingerprint),
+    }))
 }
 
 /// What of a table that is new to the connector is in its topic.

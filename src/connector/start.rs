@@ -40,7 +40,7 @@ use crate::position::Position;
 use crate::postgres::control::Control;
 use crate::postgres::replication::{Endpoint, ReplicationStream, Session};
 use crate::postgres::tls::client_config;
-use crate::relation::qualified;
+use crate::relation::{TypeMap, qualified};
 use crate::shutdown::Shutdown;
 
 /// How long creating the slot may take: it waits for every transaction that is open then.
@@ -317,12 +317,19 @@ impl Prepared {
 
     /// The tables as the catalog has them now, by name.
     async fn look(&self) -> Result<BTreeMap<String, TableShape>, Fault> {
-        let states = look::states(&self.control, &self.setting.connector.publication, &self.source.tables).await?;
-        let look = |table: &source::Table| {
-            let shape = look::shape(table, &table.key, states.get(&table.facts.oid)?)?;
-            Some((table.sql_name(), shape))
-        };
-        Ok(self.source.tables.iter().filter_map(look).collect())
+        let connector = &self.setting.connector;
+        let states = look::states(&self.control, &connector.publication, &self.source.tables).await?;
+        let (mut looks, mut types) = (BTreeMap::new(), TypeMap::default());
+        for table in &self.source.tables {
+            let Some(state) = states.get(&table.facts.oid) else { continue };
+            let published = look::published(state);
+            let key = source::key(&self.control, &connector.name, table, &published, &mut types).await?;
+            // What the run began with is what it writes.
+            let key = key.ok().filter(|key| key.columns == table.key);
+            let key = key.unwrap_or_else(|| source::Key { columns: table.key.clone(), schema: None });
+            looks.extend(look::shape(table, &key, state).map(|shape| (table.sql_name(), shape)));
+        }
+        Ok(looks)
     }
 
     /// What of each table is in its topic, and under what it was written. The first rows of a table that is new to the

@@ -11,6 +11,8 @@
 //! - **no dead one is left**: what is written from those ends on are rows that were in the table, under keys that it has
 //!   (the reading begins only when the stream has brought all of before: [`watch`](super::watch)), and a row that went
 //!   since has its tombstone from the stream. What is left are the keys without such a record: those of rows that are gone.
+//!   A record that was left out for a value that could not be looked up breaks this: then there is no sweep after this
+//!   reading, but after the one that follows from it, which goes on with it ([`renewal`](super::renewal));
 //! - all that was handed to Kafka has arrived and is committed before the topic is read, so nothing of it is missed.
 //!
 //! No consumer sees the table empty meanwhile: new rows come first, old keys go last. A crash amid the tombstones has all
@@ -35,6 +37,12 @@ impl Intake {
             self.hand_over()?;
         }
         self.settle()?;
+        let shape = self.state.shape(&table);
+        if shape.is_some_and(|shape| shape.announced.iter().any(|announced| announced.skipped)) {
+            let connector = self.state.snapshot().connector;
+            tracing::info!(connector, table, "records were left out: the sweep waits for the reading that follows");
+            return Ok(());
+        }
         let name = Arc::clone(&self.batch.topics[topic.0 as usize]);
         let connector = self.state.snapshot().connector;
         tracing::info!(connector, table, topic = %name, "the table is read; what is older goes");

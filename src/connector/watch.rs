@@ -21,7 +21,8 @@
 //! *high* of its own.
 //!
 //! A table with `snapshot = "never"` isn't read again by itself: its topic has never been the table. It is told, with the
-//! command that has it read.
+//! command that has it read. Where changes of it were missed, or its key is another one, the run ends, and the next one
+//! refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use tokio::task::AbortHandle;
 
 use super::changes::{Demand, compare};
 use super::look;
-use super::source::{self, Source, Table};
+use super::source::{self, Key, Source, Table};
 use super::start::Setting;
 use super::state::{Due, State};
 use crate::config::{Connector, SnapshotMode};
@@ -40,6 +41,7 @@ use crate::kafka::shapes::TableShape;
 use crate::lsn::Lsn;
 use crate::postgres::catalog::TableState;
 use crate::postgres::control::{Control, ControlError};
+use crate::relation::{ShapeError, TypeMap};
 use crate::retry::Backoff;
 use crate::snapshot::{Desk, Waiting};
 
@@ -149,6 +151,7 @@ impl Watcher {
     async fn look(&mut self, control: &Control) -> Result<(), ControlError> {
         let (found, _) = source::find(control, &self.connector).await?;
         let states = look::states(control, &self.connector.publication, &self.tables).await?;
+        let mut types = TypeMap::default();
         for place in 0..self.tables.len() {
             let table = self.tables[place].clone();
             let now = found.tables.iter().find(|now| now.facts.oid == table.facts.oid);
@@ -160,7 +163,16 @@ impl Watcher {
                 Some(state) if state.name != table.facts.table_name() => {
                     self.start_anew(&table, &format!("it is called {} now", state.name));
                 }
-                Some(state) => self.compare(control, place, now, state).await?,
+                Some(state) => {
+                    let key = match now {
+                        Some(now) => {
+                            let (connector, published) = (&self.connector.name, look::published(state));
+                            Some(source::key(control, connector, now, &published, &mut types).await?)
+                        }
+                        None => None,
+                    };
+                    self.compare(control, place, key, state).await?;
+                }
             }
         }
         Ok(())
@@ -170,23 +182,26 @@ impl Watcher {
         &mut self,
         control: &Control,
         place: usize,
-        now: Option<&Table>,
+        key: Option<Result<Key, ShapeError>>,
         state: &TableState,
     ) -> Result<(), ControlError> {
         let table = self.tables[place].clone();
         let (name, oid) = (table.sql_name(), table.facts.oid);
-        let Some(key) = now.and_then(|now| source::key(now).ok()) else {
-            if !self.unfit.insert(oid) {
-                self.start_anew(&table, "it can't be captured any more");
+        let key = match key {
+            Some(Ok(key)) => key,
+            unfit => {
+                if !self.unfit.insert(oid) {
+                    self.tell_unfit(&table, unfit.and_then(Result::err), state);
+                }
+                return Ok(());
             }
-            return Ok(());
         };
         self.unfit.remove(&oid);
         let Some(shape) = look::shape(&table, &key, state) else {
             self.start_anew(&table, "it was taken out of the publication");
             return Ok(());
         };
-        let demand = self.demand(&name, &shape);
+        let demand = demand(self.state.shape(&name).as_ref(), &shape);
         if demand == Demand::Nothing {
             self.pending.remove(&name);
             return Ok(());
@@ -204,11 +219,6 @@ impl Watcher {
         let waiting = Waiting::begin(control, oid).await?;
         self.pending.insert(name, Pending { place, shape, waiting, high: None });
         Ok(())
-    }
-
-    /// What follows from the shape, by what is known of the topic now.
-    fn demand(&self, table: &str, shape: &TableShape) -> Demand {
-        self.state.shape(table).map_or(Demand::Note, |was| compare(&was, shape))
     }
 
     async fn attend(&mut self, control: &Control) -> Result<(), ControlError> {
@@ -235,7 +245,9 @@ impl Watcher {
     /// Does what follows, if the stream has come so far, or asks for it.
     fn follow(&mut self, name: &str, pending: &Pending, high: Lsn) {
         let table = self.tables[pending.place].clone();
-        let demand = self.demand(name, &pending.shape);
+        // Once: what is announced from here on has not been compared, and is not to be noted as if it were.
+        let was = self.state.shape(name);
+        let demand = demand(was.as_ref(), &pending.shape);
         match demand {
             Demand::Nothing => {}
             Demand::Read { .. } | Demand::Sweep(_) if table.snapshot != SnapshotMode::Never => {
@@ -245,16 +257,17 @@ impl Watcher {
             Demand::Sweep(_) if pending.shape.key != table.key => {
                 self.start_anew(&table, "its key has changed");
             }
+            Demand::Sweep(reason) if reason.is_of_missed_changes() => self.start_anew(&table, &reason.to_string()),
             Demand::Note | Demand::Read { .. } | Demand::Sweep(_) => {
                 if self.state.stored_lsn() >= high {
-                    self.note(name, pending, &demand);
+                    self.note(name, pending, was.unwrap_or_default(), &demand);
                 }
             }
         }
     }
 
     /// Stores the shape as what the topic agrees with, or is told to agree with.
-    fn note(&mut self, name: &str, pending: &Pending, demand: &Demand) {
+    fn note(&mut self, name: &str, pending: &Pending, was: TableShape, demand: &Demand) {
         let connector = &self.connector.name;
         if let Demand::Read { reason, .. } | Demand::Sweep(reason) = demand {
             let remedy = format!("tablecast backfill {connector} {name}");
@@ -266,7 +279,6 @@ impl Watcher {
                 "the table has changed, and with snapshot = \"never\" it isn't read again by itself"
             );
         }
-        let was = self.state.shape(name).unwrap_or_default();
         let shape = Box::new(pending.shape.clone().after(&was));
         self.desk.change(Change::Shape { table: name.to_owned(), shape, announced: was.announced });
     }
@@ -278,6 +290,18 @@ impl Watcher {
         self.desk.start_anew_at(Lsn::ZERO);
     }
 
+    /// A table whose key can't be told goes on for as long as the publication has it: to start anew would stop the
+    /// connector, and somebody may be about to give it its next key.
+    fn tell_unfit(&mut self, table: &Table, error: Option<ShapeError>, state: &TableState) {
+        let Some(error) = error.filter(|_| state.membership.is_some()) else {
+            return self.start_anew(table, "it can't be captured any more");
+        };
+        if self.told.insert(error.to_string()) {
+            let connector = &self.connector.name;
+            tracing::warn!(connector, %error, "the table can't be compared with the catalog; what it had goes on");
+        }
+    }
+
     fn tell_gone(&mut self, table: &Table) {
         let name = table.sql_name();
         if self.told.insert(name.clone()) {
@@ -285,4 +309,9 @@ impl Watcher {
             tracing::warn!(connector, table = name, topic, "the table was dropped; its topic stays as it is");
         }
     }
+}
+
+/// What follows from the shape, by what is known of the topic.
+fn demand(was: Option<&TableShape>, now: &TableShape) -> Demand {
+    was.map_or(Demand::Note, |was| compare(was, now))
 }

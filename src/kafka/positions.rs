@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn announced(name: &str) -> Announced {
-        Announced { columns: vec![(name.into(), 23, -1)], key: vec!["id".into()], times: 0, skipped: false }
+        Announced { columns: vec![(name.into(), 23, -1)], key: vec!["id".into()], ..Announced::default() }
     }
 
     #[test]

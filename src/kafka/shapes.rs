@@ -27,6 +27,9 @@ pub struct TableShape {
     pub former: BTreeSet<String>,
     /// The columns of the records' key, in the key's order.
     pub key: Vec<String>,
+    /// The [fingerprint] of the key's schema: it has the names of types, and names that depend on the other columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_schema: Option<u64>,
     /// Whether it is partitioned.
     pub partitioned: bool,
     /// The file node of its heap, or those of its partitions, by oid.
@@ -73,12 +76,15 @@ pub struct ShapeColumn {
 }
 
 /// A version of a table that rows were written under.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announced {
     /// The captured columns: name, type and typmod.
     pub columns: Vec<(String, u32, i32)>,
     /// The columns of the records' key, in the key's order.
     pub key: Vec<String>,
+    /// The [fingerprint] of the key's schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_schema: Option<u64>,
     /// How often it was announced.
     #[serde(default)]
     pub times: u32,
@@ -87,17 +93,30 @@ pub struct Announced {
     pub skipped: bool,
 }
 
+/// Tells schemas apart, today and in a later version: FNV-1a of its text, which is stored.
+pub fn fingerprint(schema: &str) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    schema.bytes().fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+}
+
+/// Whether the keys are of different schemas, as far as both are known.
+pub fn differ(one: Option<u64>, other: Option<u64>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}
+
 impl Announced {
-    /// The version that rows of this shape are written under.
-    pub fn of(shape: &Shape) -> Announced {
+    /// The version that rows of this shape are written under, with keys of this schema.
+    pub fn of(shape: &Shape, key_schema: &str) -> Announced {
         let captured = shape.columns.iter().filter(|column| column.captured);
         let columns = captured.map(|column| (column.name.clone(), column.pg_type.oid, column.pg_type.typmod));
-        Announced { columns: columns.collect(), key: shape.key_columns(), times: 0, skipped: false }
+        let key_schema = Some(fingerprint(key_schema));
+        Announced { columns: columns.collect(), key: shape.key_columns(), key_schema, ..Announced::default() }
     }
 
     /// Says that records were left out.
     pub fn skipped() -> Announced {
-        Announced { columns: Vec::new(), key: Vec::new(), times: 0, skipped: true }
+        Announced { skipped: true, ..Announced::default() }
     }
 }
 
@@ -131,6 +150,7 @@ impl TableShape {
     fn agrees_with(&self, announced: &Announced) -> bool {
         let columns = self.columns.iter().map(|column| (&column.name, column.type_oid, column.typmod));
         self.key == announced.key
+            && !differ(self.key_schema, announced.key_schema)
             && columns.eq(announced.columns.iter().map(|(name, oid, typmod)| (name, *oid, *typmod)))
     }
 
@@ -154,7 +174,7 @@ mod tests {
     }
 
     fn announced(name: &str) -> Announced {
-        Announced { columns: vec![(name.into(), 23, -1)], key: vec![name.into()], times: 0, skipped: false }
+        Announced { columns: vec![(name.into(), 23, -1)], key: vec![name.into()], ..Announced::default() }
     }
 
     #[test]
@@ -164,6 +184,15 @@ mod tests {
         assert!(shape.announce(&announced("no")));
         assert!(shape.announce(&announced("id")));
         assert_eq!(shape.announced.len(), 2);
+    }
+
+    #[test]
+    fn a_key_of_another_schema_is_another_version() {
+        let mut shape = TableShape { key_schema: Some(fingerprint("a")), ..shape() };
+        assert!(!shape.announce(&announced("id")), "of a former version");
+        assert!(!shape.announce(&Announced { key_schema: Some(fingerprint("a")), ..announced("id") }));
+        assert!(shape.announce(&Announced { key_schema: Some(fingerprint("b")), ..announced("id") }));
+        assert_eq!(fingerprint("a"), 0xaf63_dc4c_8601_ec8c, "it is stored: it must stay the same");
     }
 
     #[test]

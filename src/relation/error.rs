@@ -85,3 +85,10 @@ pub enum ShapeProblem {
     )]
     UnknownColumn { setting: &'static str, column: String, existing: Vec<String> },
 }
+
+impl ShapeProblem {
+    /// Whether it is the key that can't be known: the table may be amid a change of it, which passes.
+    pub fn is_about_the_key(&self) -> bool {
+        !matches!(self, ShapeProblem::UnknownColumn { setting, .. } if *setting != "key")
+    }
+}

@@ -253,7 +253,7 @@ impl<'s> Reader<'s> {
             self.roll_back().await;
             return Err(Obstacle::Waits);
         };
-        let announced = Announced::of(&shape);
+        let announced = Announced::of(&shape, encoder.plan().key_schema());
         taken.batch.changes.push(Change::Announced { table: table.sql_name.clone(), announced });
         let columns: Vec<&str> = shape.columns.iter().map(|column| column.name.as_str()).collect();
         let sql = query::copy(&taken.job, &table.name.name, &columns, published.row_filter.as_deref());
@@ -316,7 +316,8 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// The table as it is in the chunk's transaction; `None` if it has become another one, which the next run reads.
+    /// The table as it is in the chunk's transaction; `None` if it has become another one, which the next run reads, or is
+    /// amid a change of its key: between the statements of such, it has none.
     async fn shape(&mut self, topic: TopicId) -> Result<Option<(Shape, Published, Encoder)>, SnapshotError> {
         let table = self.table(topic);
         let failed = |source| SnapshotError::Postgres { table: table.sql_name.clone(), source };
@@ -330,7 +331,10 @@ impl<'s> Reader<'s> {
         let Some(facts) = facts.filter(|facts| facts.oid == table.oid) else { return Ok(None) };
         let relation = relation_of(&facts, published.columns.as_deref());
         look_up_types(control, &relation, &mut self.types).await.map_err(failed)?;
-        let shape = Shape::new(&relation, &facts, &self.types, &table.options())?;
+        let shape = match Shape::new(&relation, &facts, &self.types, &table.options()) {
+            Err(error) if error.problem.is_about_the_key() => return Ok(None),
+            shape => shape?,
+        };
         if shape.key_columns() != table.key {
             return Ok(None);
         }

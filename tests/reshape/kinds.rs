@@ -37,9 +37,9 @@ impl Kind {
         self.case.name.starts_with("numeric_") || ["cents", "price"].contains(&self.case.name)
     }
 
-    /// Whether it can be in a key.
+    /// Whether it can be in a key. An array's bounds are refused there.
     pub fn in_key(&self) -> bool {
-        self.case.in_key
+        self.case.in_key && !self.array
     }
 
     /// Whether it can be stored out of line, by a value of [`Kinds::large`].

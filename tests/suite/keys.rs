@@ -114,6 +114,52 @@ fn a_crash_before_the_old_keys_are_gone_has_them_go_all_the_same() {
 }
 
 #[test]
+fn a_key_whose_type_or_field_gets_another_name_is_another_key() {
+    let connector = connector(
+        "CREATE TYPE code AS ENUM ('a', 'b', 'c'); CREATE TABLE t (k code PRIMARY KEY, v text);
+         INSERT INTO t VALUES ('a', 'v'), ('b', 'v'); CREATE TABLE u (\"k-1\" int PRIMARY KEY); INSERT INTO u VALUES (1)",
+    );
+    let daemon = start(&connector);
+    connector.database.execute("ALTER TYPE code RENAME TO signs");
+    connector.database.execute("DELETE FROM t WHERE k = 'a'; INSERT INTO t VALUES ('c', 'v')");
+    daemon.wait_for_log("the topic is swept");
+    wait_until_same(&connector, "t");
+    // Another column of the table takes the name that the key's had in Avro.
+    connector.database.execute("ALTER TABLE u ADD COLUMN k_1 text");
+    daemon.wait_for_log_times("the topic is swept", 2);
+}
+
+#[test]
+fn a_key_that_is_generated_is_known_to_whoever_watches() {
+    let settings = format!("{SETTINGS}\npublication = \"p\"");
+    let sql = "CREATE TABLE t (id int, k int GENERATED ALWAYS AS (id + 1) STORED PRIMARY KEY, v text);
+               INSERT INTO t (id, v) SELECT g, 'v' FROM generate_series(1, 5) g";
+    let connector = Connector::configured(sql, &settings, ALL);
+    if connector.database.query("SELECT current_setting('server_version_num')::int >= 180000").as_deref() != Some("t") {
+        return;
+    }
+    connector.database.execute(
+        "CREATE PUBLICATION p FOR TABLE t WITH (publish_generated_columns = stored, publish_via_partition_root = true)",
+    );
+    let daemon = start(&connector);
+    connector.database.execute("ALTER TABLE t ADD COLUMN x int DEFAULT 7");
+    daemon.wait_for_log("the table is read again");
+    wait_until_same(&connector, "t");
+    assert!(!daemon.log().contains("can't be captured any more"), "{}", daemon.log());
+}
+
+#[test]
+fn a_key_that_goes_and_comes_back_later_stops_nothing() {
+    let connector = connector(TABLE);
+    let daemon = start(&connector);
+    connector.database.execute("ALTER TABLE t DROP CONSTRAINT t_pkey");
+    daemon.wait_for_log("the table can't be compared with the catalog");
+    connector.database.execute("ALTER TABLE t ADD PRIMARY KEY (k)");
+    connector.database.execute(&touch(120));
+    wait_until_same(&connector, "t");
+}
+
+#[test]
 fn a_changed_key_stops_a_connector_that_reads_no_tables() {
     let connector = Connector::configured(TABLE, &format!("{SETTINGS}\nsnapshot = \"never\""), ALL);
     let daemon = connector.start_streaming();

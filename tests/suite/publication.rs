@@ -1,6 +1,8 @@
 //! The publication is changed behind our back.
 
-use crate::schema_changes::{connector, start};
+use crate::continuity::assert_refused;
+use crate::schema_changes::{ALL, SETTINGS, connector, start};
+use crate::support::connector::Connector;
 use crate::support::view::{rows, wait_until_same};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text, w text);
@@ -29,6 +31,24 @@ fn a_table_that_is_taken_out_of_the_publication_is_put_back_and_read_again() {
     // Put back by somebody else, before anybody looks.
     connector.database.execute(&behind.replace("100", "102").replace("id < 10", "id < 30"));
     connector.database.execute(&format!("ALTER PUBLICATION {publication} ADD TABLE t"));
+    let _daemon = connector.start_streaming();
+    wait_until_same(&connector, "t");
+}
+
+#[test]
+fn a_table_that_is_never_read_and_was_out_of_the_publication_stops_the_connector() {
+    let connector = Connector::configured(TABLE, &format!("{SETTINGS}\nsnapshot = \"never\""), ALL);
+    let daemon = connector.start_streaming();
+    connector.database.execute("INSERT INTO t VALUES (100, 'new', 'w')");
+    connector.records("t", 1);
+    let publication = connector.slot();
+    connector.database.execute(&format!("ALTER PUBLICATION {publication} DROP TABLE t; DELETE FROM t WHERE id = 100"));
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert_refused(&connector, &["is not in publication", "ADD TABLE public.t;"]);
+    connector.database.execute(&format!("ALTER PUBLICATION {publication} ADD TABLE t"));
+    assert_refused(&connector, &["has been out of its publication", "snapshot = \"initial\""]);
+    connector.configure(SETTINGS, ALL);
     let _daemon = connector.start_streaming();
     wait_until_same(&connector, "t");
 }

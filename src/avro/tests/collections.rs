@@ -201,6 +201,14 @@ fn what_an_avro_type_cannot_hold_becomes_null_where_that_is_asked_for_but_not_in
 }
 
 /// As `array_out` quotes.
+#[test]
+fn an_array_in_a_key_keeps_rows_apart_that_differ_in_its_bounds_alone() {
+    let encoder = encoder(&shape(vec![column("k", array_of(Kind::Int4))], &[0]));
+    let key = |text: &'static str| encoder.encode_key([Cell::Text(text.as_bytes())].into_iter(), &mut Vec::new());
+    assert!(key("{1,2}").is_ok());
+    assert!(key("[0:1]={1,2}").unwrap_err().to_string().contains("bounds"));
+}
+
 fn quoted_for_array(text: &str) -> String {
     let is_special = |c: char| matches!(c, '"' | '\\' | '{' | '}' | ',') || c == ' ' || ('\t'..='\r').contains(&c);
     let needs_quotes = text.is_empty() || text.eq_ignore_ascii_case("null") || text.contains(is_special);

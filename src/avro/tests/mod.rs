@@ -62,22 +62,29 @@ fn read(schema: &str, id: u8, bytes: &[u8]) -> Vec<(String, Value)> {
     }
 }
 
-/// What the text becomes as a column of `kind`: once as the key, once as a value of `["null", T]`.
+/// What the text becomes as a column of `kind`: once as the key, once as a value of `["null", T]`. An array that has bounds
+/// of its own is refused in a key.
 fn through_avro(kind: &Kind, text: &[u8]) -> Result<Value, EncodeError> {
     let cells = [Cell::Text(text), Cell::Text(text)];
     let encoder = encoder(&shape(vec![column("k", kind.clone()), column("v", kind.clone())], &[0]));
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    encoder.encode_key(cells.into_iter(), &mut key)?;
     encoder.encode_value(cells.into_iter(), &mut value)?;
-    let key = read(encoder.plan().key_schema(), 1, &key).remove(0).1;
     let [(_, plain), (_, Value::Union(1, nullable))] = &read(encoder.plan().value_schema(), 2, &value)[..] else {
         panic!("no union")
     };
-    for value in [plain, nullable] {
-        // NaN equals nothing, and a map has no order.
-        assert!(key == *value || format!("{key:?}") == format!("{value:?}"), "{key:?} {value:?}");
+    // NaN equals nothing, and a map has no order.
+    let is_same = |one: &Value, other: &Value| one == other || format!("{one:?}") == format!("{other:?}");
+    assert!(is_same(plain, nullable), "{plain:?} {nullable:?}");
+    let has_bounds = matches!(kind, Kind::Array(_)) && text.starts_with(b"[");
+    match encoder.encode_key(cells.into_iter(), &mut key) {
+        Err(EncodeError::Value { .. }) if has_bounds => {}
+        encoded => {
+            encoded?;
+            let key = read(encoder.plan().key_schema(), 1, &key).remove(0).1;
+            assert!(is_same(&key, plain), "{key:?} {plain:?}");
+        }
     }
-    Ok(key)
+    Ok(plain.clone())
 }
 
 /// The reason why the text has no value as a column of `kind`.

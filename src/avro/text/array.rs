@@ -5,7 +5,7 @@
 //! other writers make too: an array in a key has the same bytes as theirs.
 //!
 //! An array of more than one dimension has no place in a list: the type doesn't say how many it has. Bounds other than 1
-//! (`[0:2]={…}`) are left out.
+//! (`[0:2]={…}`) are left out; a key can't do without them ([`Codec::encode_key`](super::super::types::Codec::encode_key)).
 
 use super::quoted::Quoted;
 use super::{TextError, malformed, put_length};

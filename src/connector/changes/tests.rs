@@ -29,7 +29,7 @@ fn after(change: impl FnOnce(&mut TableShape)) -> TableShape {
 
 fn announced(columns: &[(&str, u32)]) -> Announced {
     let columns = columns.iter().map(|(name, oid)| ((*name).to_owned(), *oid, -1)).collect();
-    Announced { columns, key: vec!["id".into()], times: 0, skipped: false }
+    Announced { columns, key: vec!["id".into()], ..Announced::default() }
 }
 
 fn add(shape: &mut TableShape, column: ShapeColumn) {
@@ -215,6 +215,26 @@ fn rows_that_were_written_in_between_count() {
     let mut other_key = shape();
     other_key.announce(&Announced { key: vec!["v".into()], ..announced(&[("id", 23), ("v", 25)]) });
     assert!(is_sweep(&compare(&other_key, &shape())));
+}
+
+#[test]
+fn keys_of_another_schema_are_swept_be_they_of_the_same_columns() {
+    let keyed = |schema| after(|shape| shape.key_schema = schema);
+    assert!(is_sweep(&compare(&keyed(Some(1)), &keyed(Some(2)))));
+    assert_eq!(compare(&keyed(None), &keyed(Some(2))), Demand::Note, "stored by a former version");
+    let mut between = keyed(Some(1));
+    between.announce(&Announced { key_schema: Some(2), ..announced(&[("id", 23), ("v", 25)]) });
+    assert!(is_sweep(&compare(&between, &keyed(Some(1)))));
+}
+
+#[test]
+fn of_all_reasons_missed_changes_are_told() {
+    let now = after(|shape| {
+        shape.membership = "1 2 4".into();
+        shape.row_filter = Some("(id > 5)".into());
+        shape.key = vec!["v".into()];
+    });
+    assert_eq!(compare(&shape(), &now), Demand::Sweep(Reason::Publication));
 }
 
 #[test]

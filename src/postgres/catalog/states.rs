@@ -195,9 +195,10 @@ fn state(row: &Row) -> TableState {
     let missing: Vec<bool> = row.get(9);
     let versions: Vec<String> = row.get(18);
     let rest = names.into_iter().zip(types).zip(typmods).zip(missing).zip(versions);
-    let columns = numbers.into_iter().zip(rest).map(|(number, ((((name, type_oid), typmod), has_missing), version))| {
-        ColumnState { number, name, type_oid, typmod, has_missing, version }
-    });
+    let columns =
+        numbers.into_iter().zip(rest).map(|(number, ((((name, type_oid), typmod), has_missing), version))| {
+            ColumnState { number, name, type_oid, typmod, has_missing, version }
+        });
     let is_partition = |link: &(u32, String)| !link.1.is_empty();
     let links = by_oid(row.get(10), row.get::<_, Vec<String>>(19)).into_iter().filter(is_partition);
     TableState {
