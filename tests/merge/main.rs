@@ -51,7 +51,7 @@ use seeds::Seeds;
 use support::connector::variable;
 use tables::Size;
 
-const SEEDS: Seeds = Seeds { variable: "TABLECAST_MERGE_SEED", test: "merge", count: 10, at_once: 5 };
+const SEEDS: Seeds = Seeds { variable: "TABLECAST_MERGE_SEED", test: "merge", count: 10, first: None, at_once: 5 };
 /// Of the seeds, one in so many is enough where every commit takes long.
 const SEEDS_PER_LATE_SEED: usize = 4;
 

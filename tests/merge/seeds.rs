@@ -12,6 +12,8 @@ pub struct Seeds {
     /// The test's binary.
     pub test: &'static str,
     pub count: usize,
+    /// Where the seeds begin that are run by default; by chance, if it is `None`.
+    pub first: Option<u64>,
     /// So many at the same time: most of a scenario is waiting.
     pub at_once: usize,
 }
@@ -52,8 +54,9 @@ impl Seeds {
         if let Some(seed) = number(self.variable) {
             return vec![seed];
         }
-        let count = number(&format!("{}S", self.variable)).map_or(self.count, |count| count as usize);
-        let first = fastrand::u64(..1_000_000_000);
+        let asked = number(&format!("{}S", self.variable));
+        let count = asked.map_or(self.count, |count| count as usize);
+        let first = self.first.filter(|_| asked.is_none()).unwrap_or_else(|| fastrand::u64(..1_000_000_000));
         (first..).take((count / one_in).max(1)).collect()
     }
 }

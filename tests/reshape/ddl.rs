@@ -195,7 +195,8 @@ impl Maker<'_> {
             let kind = Kind { case: named("text"), array: false };
             return Some(alter(&kind, &format!("USING format('%s', {name})")));
         }
-        let kind = self.kinds.any(self.rng);
+        // It may be in the key.
+        let kind = if column.not_null { self.key_kind() } else { self.kinds.any(self.rng) };
         let value = self.value(&kind);
         // The same for all: not where it is a key of its own.
         let using = match self.rng.bool() && !column.not_null {
