@@ -204,16 +204,7 @@ impl<'a> Iterator for Cells<'a> {
     /// nothing that can be measured and leave no way to panic.
     #[inline]
     fn next(&mut self) -> Option<Cell<'a>> {
-        let (&kind, rest) = self.bytes.split_first()?;
-        let (cell, rest) = match kind {
-            b'n' => (Cell::Null, rest),
-            b'u' => (Cell::Unchanged, rest),
-            _ => {
-                let (length, rest) = rest.split_first_chunk()?;
-                let (value, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-                (if kind == b't' { Cell::Text(value) } else { Cell::Binary(value) }, rest)
-            }
-        };
+        let (cell, rest) = Cell::split_first(self.bytes)?;
         self.bytes = rest;
         self.left = self.left.saturating_sub(1);
         Some(cell)
@@ -241,4 +232,21 @@ pub enum Cell<'a> {
     Text(&'a [u8]),
     /// The value as the type's send function writes it (never asked for).
     Binary(&'a [u8]),
+}
+
+impl<'a> Cell<'a> {
+    /// The first of the cells that a tuple's bytes hold, and the bytes behind it. `None` at their end.
+    #[inline]
+    pub(crate) fn split_first(bytes: &'a [u8]) -> Option<(Cell<'a>, &'a [u8])> {
+        let (&kind, rest) = bytes.split_first()?;
+        Some(match kind {
+            b'n' => (Cell::Null, rest),
+            b'u' => (Cell::Unchanged, rest),
+            _ => {
+                let (length, rest) = rest.split_first_chunk()?;
+                let (value, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+                (if kind == b't' { Cell::Text(value) } else { Cell::Binary(value) }, rest)
+            }
+        })
+    }
 }

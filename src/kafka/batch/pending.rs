@@ -275,16 +275,7 @@ impl<'b> Iterator for Kept<'b> {
     type Item = Cell<'b>;
 
     fn next(&mut self) -> Option<Cell<'b>> {
-        let (&kind, rest) = self.bytes.split_first()?;
-        let (cell, rest) = match kind {
-            b'n' => (Cell::Null, rest),
-            b'u' => (Cell::Unchanged, rest),
-            _ => {
-                let (length, rest) = rest.split_first_chunk()?;
-                let (value, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-                (if kind == b't' { Cell::Text(value) } else { Cell::Binary(value) }, rest)
-            }
-        };
+        let (cell, rest) = Cell::split_first(self.bytes)?;
         self.bytes = rest;
         Some(cell)
     }
