@@ -10,6 +10,7 @@
 //! back. `ARCHITECTURE.md` has the map and the invariants.
 
 pub mod avro;
+pub mod bell;
 pub mod calendar;
 pub mod cli;
 pub mod config;

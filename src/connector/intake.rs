@@ -36,7 +36,7 @@ pub(super) const BATCH_BYTES_WITHIN: usize = BATCH_BYTES + (256 << 10);
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// The same while a table is read: what was read may have to be merged.
 const MERGE_WAIT: Duration = Duration::from_millis(2);
-/// How long to wait for data while rows are due, but there is no empty batch to take in exchange.
+/// How long to wait for data while rows are due, the sink is hungry, but there is no empty batch to take in exchange.
 const HELD_WAIT: Duration = Duration::from_millis(1);
 /// How long to wait between two ticks.
 pub(super) const TICK: Duration = Duration::from_millis(20);
@@ -314,7 +314,7 @@ impl Intake {
         Ok(())
     }
 
-    /// The input has run dry: offers the sink what is whole, if it has an empty batch to give back.
+    /// The input has run dry: offers the sink what is whole, if it is hungry and has an empty batch to give back.
     fn offer(&mut self) -> Result<(), Fault> {
         let due = match self.batch.is_empty() {
             true => self.position_is_due(),
@@ -322,6 +322,8 @@ impl Intake {
         };
         if due
             && self.assembler.is_between_transactions()
+            // Between chunks of a table the sink is never hungry.
+            && (self.sink.appetite().is_hungry() || self.desk.is_active())
             && let Some(empty) = self.sink.empty_batch(Duration::ZERO)?
         {
             self.replace_batch(empty)?;
@@ -340,6 +342,27 @@ impl Intake {
         self.handed_rows + self.batch.len()
     }
 
+    /// Reads what is there, or waits: for data, and while rows are due also for the sink's hunger.
+    fn read_or_wait(&mut self, now: Instant) -> Result<bool, Fault> {
+        let wait = match self.batch.is_empty() {
+            true if self.desk.is_active() => MERGE_WAIT,
+            true => IDLE_WAIT,
+            false => self.pace.wait(now),
+        };
+        let fill = if wait.is_zero() {
+            let appetite = self.sink.appetite();
+            let wait = if appetite.ask() { HELD_WAIT } else { TICK };
+            let fill = self.stream.fill_or_hear(wait, Some(appetite.bell()))?;
+            if fill == Fill::Nothing {
+                appetite.bell().silence();
+            }
+            fill
+        } else {
+            self.stream.fill(wait)?
+        };
+        Ok(fill != Fill::Nothing)
+    }
+
     /// Waits for data, and takes it.
     fn fill(&mut self, relations: &mut Relations) -> Result<(), Fault> {
         let now = Instant::now();
@@ -347,12 +370,7 @@ impl Intake {
         if !away.is_zero() {
             self.stream.pause(away);
         }
-        let wait = match self.batch.is_empty() {
-            true if self.desk.is_active() => MERGE_WAIT,
-            true => IDLE_WAIT,
-            false => self.pace.wait(now).max(HELD_WAIT),
-        };
-        let came = self.stream.fill(wait)? != Fill::Nothing;
+        let came = self.read_or_wait(now)?;
         if came {
             let (rows, frames) = (self.rows(), self.frames);
             self.take_frames(relations)?;

@@ -5,6 +5,7 @@
 //! same transaction. [`topics`] sees to the topics, [`positions`] to what is stored, with the [`shapes`] of the tables,
 //! [`reader`] reads topics back, [`keys`] finds the keys that live in one.
 
+mod appetite;
 mod batch;
 mod client;
 mod error;
@@ -18,6 +19,7 @@ pub mod shapes;
 pub mod sink;
 pub mod topics;
 
+pub use appetite::Appetite;
 pub use batch::{
     Batch, Home, Kept, Mark as BatchMark, Pending, Provenance, Record, RelationVersion, Rest, TopicId, TopicNames,
     Waiting,

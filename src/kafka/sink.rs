@@ -9,7 +9,7 @@
 //!
 //! The thread does nothing but this, so a commit under way never holds up reading, decoding and encoding. Batches
 //! come through a bounded channel and go back emptied through another: that is the back-pressure, and the bound on
-//! memory.
+//! memory. [`Appetite`] tells when a small batch is best handed over: once the next Kafka transaction can begin.
 //!
 //! Whoever wants to read what was written asks for it to be *settled* ([`Sink::settle`]): the answer comes when every
 //! record before has arrived at the broker, and is committed if it is whole.
@@ -20,6 +20,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvErr
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::appetite::Appetite;
 use super::batch::Batch;
 use super::client::Connection;
 use super::error::KafkaFault;
@@ -93,6 +94,7 @@ pub struct Sink {
     /// Bounded by how many batches there are; `None` once the sink has been asked to end.
     work: Option<Sender<Work>>,
     emptied: Receiver<Batch>,
+    appetite: Arc<Appetite>,
     thread: JoinHandle<Result<(), KafkaFault>>,
     connection: Connection,
 }
@@ -171,6 +173,7 @@ impl Ready {
             // The receiver is at hand: this can't fail.
             let _ = outgoing.send(Batch::default());
         }
+        let appetite = Arc::new(Appetite::new()?);
         let split_after = self.producer.transaction_timeout().mul_f64(SPLIT_AT);
         let worker = Worker {
             producer: self.producer,
@@ -181,13 +184,15 @@ impl Ready {
             max_age: options.batch_max_latency,
             split_after,
             outgoing,
+            appetite: Arc::clone(&appetite),
+            begun: false,
             open: None,
             window: Window::default(),
             committed_at: None,
         };
         let name = format!("sink-{}", options.connector);
         let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&incoming))?;
-        Ok(Sink { work: Some(work), emptied, thread, connection: options.connection })
+        Ok(Sink { work: Some(work), emptied, appetite, thread, connection: options.connection })
     }
 }
 
@@ -217,6 +222,11 @@ impl Sink {
     /// How to reach the Kafka that it writes to.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Whether a batch would be written at once, and a bell that says when.
+    pub fn appetite(&self) -> &Appetite {
+        &self.appetite
     }
 
     /// An empty batch to fill, waiting at most `wait`; `Ok(None)` if none came back in time.
@@ -302,6 +312,9 @@ struct Worker {
     max_age: Duration,
     split_after: Duration,
     outgoing: Sender<Batch>,
+    appetite: Arc<Appetite>,
+    /// The producer's transaction has begun, of which Kafka knows when the first record comes.
+    begun: bool,
     open: Option<Open>,
     window: Window,
     committed_at: Option<Instant>,
@@ -330,13 +343,41 @@ impl Worker {
             if self.is_due(more, now) {
                 self.commit(now)?;
             } else if !more {
-                // The next look at the channel sees it, if it has been closed.
-                match incoming.recv_timeout(IDLE_POLL) {
-                    Ok(work) => self.take(work)?,
-                    Err(_) => self.producer.poll()?,
-                }
+                self.wait_for_work(incoming)?;
             }
         }
+    }
+
+    /// Gets ready for the next Kafka transaction, says so, and waits for what it is to hold.
+    fn wait_for_work(&mut self, incoming: &Receiver<Work>) -> Result<(), KafkaFault> {
+        let mut came = None;
+        if self.open.is_none() {
+            self.begin()?;
+            came = incoming.recv_timeout(self.markers_take(Instant::now())).ok();
+        }
+        if came.is_none() {
+            self.appetite.wants();
+            came = incoming.recv_timeout(IDLE_POLL).ok();
+        }
+        match came {
+            Some(work) => self.take(work),
+            // The next look at the channel sees it, if it has been closed.
+            None => self.producer.poll(),
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), KafkaFault> {
+        if !self.begun {
+            self.producer.begin()?;
+            self.begun = true;
+        }
+        Ok(())
+    }
+
+    /// How long the first record of a Kafka transaction is still to wait.
+    fn markers_take(&self, now: Instant) -> Duration {
+        let committed = self.committed_at.filter(|_| self.producer.is_transactional());
+        committed.map_or(Duration::ZERO, |at| MARKERS_TAKE.saturating_sub(now.saturating_duration_since(at)))
     }
 
     fn finish(&mut self) -> Result<(), KafkaFault> {
@@ -347,6 +388,7 @@ impl Worker {
     }
 
     fn take(&mut self, work: Work) -> Result<(), KafkaFault> {
+        self.appetite.is_fed();
         match work {
             Work::Write(batch) => self.write(batch),
             Work::Settle(answer) => {
@@ -373,9 +415,8 @@ impl Worker {
         }
         let now = Instant::now();
         if self.open.is_none() {
-            let since = self.committed_at.map_or(MARKERS_TAKE, |at| now.saturating_duration_since(at));
-            std::thread::sleep(MARKERS_TAKE.saturating_sub(since));
-            self.producer.begin()?;
+            self.begin()?;
+            std::thread::sleep(self.markers_take(Instant::now()));
             self.open = Some(Open::new(now));
         }
         for record in batch.records() {
@@ -441,7 +482,7 @@ impl Worker {
         }
         send_position(&self.producer, &self.connector, &self.stored)?;
         self.producer.commit()?;
-        self.open = None;
+        (self.open, self.begun) = (None, false);
         self.window = Window::default();
         self.committed_at = Some(Instant::now());
         if changed {

@@ -145,7 +145,7 @@ impl Channel {
         if left.is_zero() {
             return Err(ReplicationError::Timeout { waited_for, patience: self.patience });
         }
-        self.socket.wait(for_writing, left)?;
+        self.socket.wait(for_writing, None, left)?;
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use rustix::net::sockopt;
 
 use super::endpoint::{Keepalives, Target};
 use super::tls::TlsSocket;
+use crate::bell::Bell;
 
 /// SO_RCVBUF of a TCP connection within this machine, in bytes. The walsender writes each message by itself, and as long as
 /// the receiver's window is open, each of these writes goes through the whole network stack at once, at the walsender's
@@ -47,6 +48,8 @@ pub(super) enum Socket {
 pub(super) struct Ready {
     pub(super) readable: bool,
     pub(super) writable: bool,
+    /// The bell has rung.
+    pub(super) rung: bool,
 }
 
 impl Socket {
@@ -116,9 +119,9 @@ impl Socket {
         if local { LOOK_AWAY_LOCAL } else { LOOK_AWAY_TCP }
     }
 
-    /// Waits until the socket is readable or, if `for_writing`, writable, for at most `patience`.
-    pub(super) fn wait(&self, for_writing: bool, patience: Duration) -> io::Result<Ready> {
-        wait(self.fd(), true, for_writing, patience)
+    /// Waits until the socket is readable or, if `for_writing`, writable, or the bell rings, for at most `patience`.
+    pub(super) fn wait(&self, for_writing: bool, bell: Option<&Bell>, patience: Duration) -> io::Result<Ready> {
+        wait(self.fd(), (true, for_writing), bell, patience)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -130,22 +133,31 @@ impl Socket {
     }
 }
 
-/// Waits until `fd` is ready; nothing is ready when `patience` is over.
-pub(super) fn wait(fd: BorrowedFd<'_>, reading: bool, writing: bool, patience: Duration) -> io::Result<Ready> {
+/// Waits until `fd` is ready for reading or writing, whichever is asked for, or the bell rings; nothing is ready when
+/// `patience` is over.
+pub(super) fn wait(
+    fd: BorrowedFd<'_>,
+    (reading, writing): (bool, bool),
+    bell: Option<&Bell>,
+    patience: Duration,
+) -> io::Result<Ready> {
     let mut interest = PollFlags::empty();
     interest.set(PollFlags::IN, reading);
     interest.set(PollFlags::OUT, writing);
     let deadline = Instant::now() + patience;
     loop {
-        let mut fds = [PollFd::from_borrowed_fd(fd, interest)];
+        let other = bell.map_or(fd, AsFd::as_fd);
+        let mut fds = [PollFd::from_borrowed_fd(fd, interest), PollFd::from_borrowed_fd(other, PollFlags::IN)];
+        let fds = &mut fds[..1 + usize::from(bell.is_some())];
         let left = deadline.saturating_duration_since(Instant::now());
-        match poll(&mut fds, Some(&timespec(left))) {
+        match poll(fds, Some(&timespec(left))) {
             Ok(_) => {
                 let events = fds[0].revents();
                 let broken = events.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
                 return Ok(Ready {
                     readable: broken || events.contains(PollFlags::IN),
                     writable: broken || events.contains(PollFlags::OUT),
+                    rung: fds.get(1).is_some_and(|bell| !bell.revents().is_empty()),
                 });
             }
             Err(rustix::io::Errno::INTR) => {}

@@ -44,6 +44,7 @@ use super::error::{ReplicationError, Result, ServerError};
 use super::outbox::{Outbox, Status};
 use super::socket::Socket;
 use super::wire::{self, COPY_DATA, ERROR_RESPONSE, Frame, HEADER};
+use crate::bell::Bell;
 use crate::lsn::Lsn;
 
 /// Seconds from the Unix epoch to Postgres's, 2000-01-01.
@@ -54,7 +55,7 @@ const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 pub enum Fill {
     /// So many new bytes.
     Data(usize),
-    /// Nothing came within the time.
+    /// Nothing came within the time, or until the bell rang.
     Nothing,
     /// There is no room: whole frames wait to be taken. Nothing was read, nor waited for.
     Full,
@@ -80,6 +81,11 @@ impl ReplicationStream {
     ///
     /// Frames that were returned before are gone.
     pub fn fill(&mut self, wait: Duration) -> Result<Fill> {
+        self.fill_or_hear(wait, None)
+    }
+
+    /// The same, but no longer than until the bell rings.
+    pub fn fill_or_hear(&mut self, wait: Duration, bell: Option<&Bell>) -> Result<Fill> {
         self.flush();
         match self.gulp()? {
             Fill::Nothing if !wait.is_zero() => {}
@@ -89,7 +95,7 @@ impl ReplicationStream {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let writing = self.write_failed.is_none() && !self.outbox.is_empty();
-            let ready = self.socket.wait(writing, left)?;
+            let ready = self.socket.wait(writing, bell, left)?;
             if ready.writable {
                 self.flush();
             }
@@ -100,7 +106,7 @@ impl ReplicationStream {
                     fill => return Ok(fill),
                 }
             }
-            if left.is_zero() {
+            if left.is_zero() || ready.rung {
                 return Ok(Fill::Nothing);
             }
         }

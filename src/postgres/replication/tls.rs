@@ -63,7 +63,7 @@ fn server_has_tls(mut tcp: &TcpStream, target: &Target, deadline: Instant) -> Re
     frontend::ssl_request(&mut request);
     // Eight bytes fit into the buffer of a socket that was never written to.
     tcp.write_all(&request).map_err(failed)?;
-    if !wait(tcp.as_fd(), true, false, left(deadline)).map_err(failed)?.readable {
+    if !wait(tcp.as_fd(), (true, false), None, left(deadline)).map_err(failed)?.readable {
         return Err(failed(io::ErrorKind::TimedOut.into()));
     }
     let mut answer = [0];
@@ -96,7 +96,8 @@ impl TlsSocket {
             match socket.step()? {
                 Step::Moved => {}
                 Step::Stuck => {
-                    let ready = wait(socket.fd(), socket.tls.wants_read(), socket.tls.wants_write(), left(deadline));
+                    let ready =
+                        wait(socket.fd(), (socket.tls.wants_read(), socket.tls.wants_write()), None, left(deadline));
                     if ready.map_err(Failure::Io)? == Default::default() {
                         return Err(Failure::Io(io::ErrorKind::TimedOut.into()));
                     }

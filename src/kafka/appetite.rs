@@ -1,0 +1,96 @@
+//! Appetite: whether the sink would write now what it is given.
+//!
+//! While a commit is under way, rows that come wait for the next Kafka transaction, wherever they are. If they wait in
+//! the batch that is being filled, all of them go into that next one; if they were handed over in many small batches
+//! they would run out of batches, and the last rows wait for one transaction more. So whoever fills a batch hands it
+//! over when the sink is hungry, and asks to be told when it is.
+//!
+//! No call is lost: the sink says first that it is hungry and looks then whether it was asked, who fills asks first and
+//! looks then whether it is hungry.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::bell::Bell;
+
+/// Shared by the sink's thread and the one that fills batches.
+#[derive(Debug)]
+pub struct Appetite {
+    hungry: AtomicBool,
+    asked: AtomicBool,
+    bell: Bell,
+}
+
+impl Appetite {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { hungry: AtomicBool::new(false), asked: AtomicBool::new(false), bell: Bell::new()? })
+    }
+
+    /// Whether a batch would be written at once.
+    pub fn is_hungry(&self) -> bool {
+        self.hungry.load(Ordering::SeqCst)
+    }
+
+    /// Asks for the bell to be rung when the sink is hungry; tells whether it is already.
+    pub fn ask(&self) -> bool {
+        self.asked.store(true, Ordering::SeqCst);
+        self.is_hungry()
+    }
+
+    /// Rings once for each [`ask`](Self::ask), or some more.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// The sink waits for work.
+    pub(super) fn wants(&self) {
+        self.hungry.store(true, Ordering::SeqCst);
+        if self.asked.swap(false, Ordering::SeqCst) {
+            self.bell.ring();
+        }
+    }
+
+    /// The sink has got work, or is about to.
+    pub(super) fn is_fed(&self) {
+        self.hungry.store(false, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    fn rings(appetite: &Appetite, patience: Duration) -> bool {
+        let mut fds = [PollFd::new(appetite.bell(), PollFlags::IN)];
+        let patience = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+        poll(&mut fds, Some(&patience)).unwrap() == 1
+    }
+
+    #[test]
+    fn who_asks_is_called_when_the_sink_wants_more() {
+        let appetite = Appetite::new().unwrap();
+        assert!(!appetite.ask());
+        assert!(!rings(&appetite, Duration::ZERO));
+        std::thread::scope(|scope| {
+            scope.spawn(|| appetite.wants());
+            assert!(rings(&appetite, Duration::from_millis(900)));
+        });
+        assert!(appetite.is_hungry());
+        appetite.bell().silence();
+        assert!(!rings(&appetite, Duration::ZERO));
+    }
+
+    #[test]
+    fn who_has_not_asked_is_not_called() {
+        let appetite = Appetite::new().unwrap();
+        appetite.wants();
+        assert!(!rings(&appetite, Duration::ZERO));
+        assert!(appetite.ask(), "it is hungry already");
+        appetite.is_fed();
+        assert!(!appetite.is_hungry());
+    }
+}
