@@ -27,7 +27,7 @@ const BATCH_MAX_LATENCY_BOUNDS: (Duration, Duration) = (Duration::from_millis(1)
 const SNAPSHOT_READERS: usize = 2;
 /// Large enough that a transaction's round trips don't matter, small enough that neither its snapshot nor its Kafka
 /// transaction keeps others waiting.
-const SNAPSHOT_CHUNK_BYTES: usize = 2 << 20;
+const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 const SNAPSHOT_CHUNK_BYTES_BOUNDS: (u64, u64) = (1 << 10, 64 << 20);
 /// Each is a connection to the source, and some megabytes.
 const SNAPSHOT_READERS_MAX: i64 = 64;
