@@ -98,7 +98,7 @@ fn drawn(bar: &Bar, y: f64, scale: f64) -> String {
 
 fn colour(contender: Contender) -> &'static str {
     match contender {
-        Contender::Recvlogical(_) | Contender::Copy(_) => "#b8c0c8",
+        Contender::Recvlogical(_) | Contender::Copy(_) | Contender::Librdkafka => "#b8c0c8",
         Contender::Tablecast(..) => "#2a9d8f",
         Contender::Debezium { .. } => "#e76f51",
     }

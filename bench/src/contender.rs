@@ -27,6 +27,8 @@ pub enum Contender {
     Recvlogical(Via),
     /// To /dev/null: the limit of the snapshot.
     Copy(Via),
+    /// Alone: the limit of the latency.
+    Librdkafka,
     Tablecast(Via, Delivery),
     Debezium {
         exactly_once: bool,
@@ -44,7 +46,7 @@ pub const DEBEZIUM_JSON: Contender = Contender::Debezium { exactly_once: false, 
 impl Contender {
     pub fn family(self) -> Family {
         match self {
-            Contender::Recvlogical(_) | Contender::Copy(_) => Family::Limits,
+            Contender::Recvlogical(_) | Contender::Copy(_) | Contender::Librdkafka => Family::Limits,
             Contender::Tablecast(..) => Family::Tablecast,
             Contender::Debezium { .. } => Family::Debezium,
         }
@@ -55,6 +57,7 @@ impl Contender {
         match self {
             Contender::Recvlogical(via) => format!("pg_recvlogical, {}", via.shown()),
             Contender::Copy(via) => format!("COPY by psql, {}", via.shown()),
+            Contender::Librdkafka => "librdkafka alone".to_owned(),
             Contender::Tablecast(via, Delivery::ExactlyOnce) => format!("tablecast, {}", via.shown()),
             Contender::Tablecast(via, delivery) => format!("tablecast {}, {}", delivery.written(), via.shown()),
             Contender::Debezium { exactly_once: true, format: Format::Avro } => "Debezium, TCP".to_owned(),
@@ -71,6 +74,7 @@ impl Contender {
         match self {
             Contender::Recvlogical(via) => format!("recv-{}", via.short()),
             Contender::Copy(via) => format!("copy-{}", via.short()),
+            Contender::Librdkafka => "alone".to_owned(),
             Contender::Tablecast(via, Delivery::ExactlyOnce) => format!("once-{}", via.short()),
             Contender::Tablecast(via, Delivery::AtLeastOnce) => format!("least-{}", via.short()),
             Contender::Debezium { exactly_once, format } => {

@@ -68,7 +68,7 @@ fn reader(bench: &Bench, workload: &Workload, contender: Contender, round: usize
             contender,
             connector: Debezium { name, exactly_once, format, tuned: Tuned::Throughput, tables },
         },
-        Contender::Recvlogical(_) | Contender::Copy(_) => {
+        Contender::Recvlogical(_) | Contender::Copy(_) | Contender::Librdkafka => {
             Reader::Recvlogical { contender, slot: name.replace('-', "_") }
         }
     }

@@ -5,6 +5,8 @@
 //! The first contains Postgres's own work; the second may be short of it, since a walsender need not wait for the
 //! writer to hear of its commit. The first is the one that is judged.
 
+mod alone;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ use crate::Bench;
 use crate::contender::{Contender, DEBEZIUM, Family, TABLECAST_TCP};
 use crate::daemon::{self, Connector, Daemon};
 use crate::debezium::{self, Debezium, Format, Tuned, Worker};
-use crate::process::Usage;
+use crate::process::{Processors, Usage};
 use crate::report::{Latency, Report, Target, quantile, thousands, two_digits};
 use crate::services::Via;
 use crate::source::{Source, TABLE, insert, insert_zero};
@@ -92,10 +94,19 @@ pub struct Route<'a> {
 /// Measures one load.
 pub fn run(bench: &Bench, report: &mut Report, load: Load, family: Family) -> Result<()> {
     match family {
-        Family::Limits => Ok(()),
+        Family::Limits => of_librdkafka(bench, report, load),
         Family::Tablecast => of_tablecast(bench, report, load),
         Family::Debezium => of_debezium(bench, report, load),
     }
+}
+
+fn of_librdkafka(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
+    report.heading(format!("Latency at {} rows a second: librdkafka alone", thousands(load.rate as f64)));
+    let (times, before) = (Times::new(load), Processors::now());
+    let arrived = alone::run(bench, load, &times)?;
+    tell(report, load, &times, &arrived, Contender::Librdkafka);
+    tell_stolen(report, before);
+    Ok(())
 }
 
 fn of_tablecast(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
@@ -110,11 +121,22 @@ fn of_tablecast(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
 
     let (times, topic) = (Times::new(load), connector.topic(TABLE));
     let route = Route { database: &source.database, table: TABLE, topic: &topic };
+    let before = Processors::now();
     let (arrived, ()) = under_load(bench, route, load, &times, |_| Ok(()))?;
     let usage = daemon.process.usage()?;
     daemon.stop()?;
     topic::verify(&bench.services, &topic, load.rows())?;
-    tell(report, load, &times, &arrived, usage, TABLECAST_TCP);
+    let (p50, p99) = tell(report, load, &times, &arrived, TABLECAST_TCP);
+    tell_usage(report, usage);
+    tell_stolen(report, before);
+    let at = format!("latency at {} rows a second", thousands(load.rate as f64));
+    if load.rate < 10_000 {
+        report.target(&format!("{at}: p50 in ms, from sending"), p50, Target::AtMost(5.0));
+        report.target(&format!("{at}: p99 in ms, from sending"), p99, Target::AtMost(15.0));
+    } else {
+        report.target(&format!("{at}: p99 in ms, from sending"), p99, Target::AtMost(40.0));
+    }
+    report.target(&format!("{at}: peak memory of the daemon in MiB"), usage.peak_mib, Target::AtMost(48.0));
     Ok(())
 }
 
@@ -135,11 +157,14 @@ fn of_debezium(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
 
     let (times, topic) = (Times::new(load), connector.topic(TABLE));
     let route = Route { database: &source.database, table: TABLE, topic: &topic };
+    let before = Processors::now();
     let (arrived, ()) = under_load(bench, route, load, &times, |_| Ok(()))?;
     let usage = worker.process.usage()?;
     worker.finish(&connector)?;
     source.drop_slot(&connector.slot())?;
-    tell(report, load, &times, &arrived, usage, DEBEZIUM);
+    tell(report, load, &times, &arrived, DEBEZIUM);
+    tell_usage(report, usage);
+    tell_stolen(report, before);
     Ok(())
 }
 
@@ -255,36 +280,38 @@ impl Latencies {
     }
 }
 
-fn tell(report: &mut Report, load: Load, times: &Times, arrived: &[u64], usage: Usage, contender: Contender) {
+/// Tells what was measured, and gives back the median and the 99th percentile, from sending.
+fn tell(report: &mut Report, load: Load, times: &Times, arrived: &[u64], contender: Contender) -> (f64, f64) {
     let measured = load.first_measured() as usize..arrived.len();
     let latencies = Latencies::of(times, arrived, measured.clone());
     latencies.table(report);
     let returned_at = |row: usize| times.returned[row].load(Ordering::Relaxed) as f64 / 1e9;
     let seconds = returned_at(arrived.len() - 1) - returned_at(measured.start);
     report.line(format!(
-        "{} rows in {seconds:.1} s ({} a second) after {:?} of warm-up, {} connections, synchronous_commit on. The \
-         process: {:.2} CPU-s in all, peak {:.1} MiB, {} context switches.\n",
+        "{} rows in {seconds:.1} s ({} a second) after {:?} of warm-up, {} connections, synchronous_commit on.\n",
         thousands(measured.len() as f64),
         thousands(measured.len() as f64 / seconds),
         load.warm_up,
         load.connections,
+    ));
+    let (p50, p99) = (quantile(&latencies.sent, 0.5), quantile(&latencies.sent, 0.99));
+    report.latencies.push(Latency { who: contender.shown(), contender, rate: load.rate, p50, p99 });
+    (p50, p99)
+}
+
+fn tell_usage(report: &mut Report, usage: Usage) {
+    report.line(format!(
+        "The process: {:.2} CPU-s in all, peak {:.1} MiB, {} context switches.\n",
         usage.cpu(),
         usage.peak_mib,
         thousands((usage.voluntary_switches + usage.involuntary_switches) as f64),
     ));
-    let (p50, p99) = (quantile(&latencies.sent, 0.5), quantile(&latencies.sent, 0.99));
-    report.latencies.push(Latency { who: contender.shown(), contender, rate: load.rate, p50, p99 });
-    if contender.family() != Family::Tablecast {
-        return;
-    }
-    let at = format!("latency at {} rows a second", thousands(load.rate as f64));
-    if load.rate < 10_000 {
-        report.target(&format!("{at}: p50 in ms, from sending"), p50, Target::AtMost(5.0));
-        report.target(&format!("{at}: p99 in ms, from sending"), p99, Target::AtMost(15.0));
-    } else {
-        report.target(&format!("{at}: p99 in ms, from sending"), p99, Target::AtMost(40.0));
-    }
-    report.target(&format!("{at}: peak memory of the daemon in MiB"), usage.peak_mib, Target::AtMost(48.0));
+}
+
+/// On a machine that shares its processors, others decide over a latency too.
+fn tell_stolen(report: &mut Report, before: Processors) {
+    let stolen = 100.0 * Processors::now().stolen_since(before);
+    report.line(format!("The host gave {stolen:.0} % of the processors' time to others meanwhile.\n"));
 }
 
 fn sorted(mut figures: Vec<f64>) -> Vec<f64> {

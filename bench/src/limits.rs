@@ -18,7 +18,7 @@ use crate::snapshot;
 use crate::source::{Source, TABLE};
 use crate::topic::{self, Loaded};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// As many records as the daemon's `batch_max_bytes`, 4 MiB by default, lets into a Kafka transaction; and fewer.
 const RECORDS_A_TRANSACTION: [u64; 3] = [28_000, 10_000, 1_000];
 
@@ -77,7 +77,7 @@ fn librdkafka(bench: &Bench, records: &Loaded, size: u64) -> Result<Vec<String>>
     ])
 }
 
-fn create_topic(bench: &Bench, topic: &str) -> Result<()> {
+pub fn create_topic(bench: &Bench, topic: &str) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", &bench.services.kafka).create()?;
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
@@ -106,7 +106,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn send(producer: &BaseProducer, topic: &str, key: &[u8], value: &[u8]) -> Result<()> {
+pub fn send(producer: &BaseProducer, topic: &str, key: &[u8], value: &[u8]) -> Result<()> {
     let mut record = BaseRecord::to(topic).key(key).payload(value);
     loop {
         match producer.send(record) {

@@ -252,7 +252,7 @@ fn snapshot_of(bench: &Bench, report: &mut Report, rows: u64, runs: u64, parts: 
 }
 
 fn latencies(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
-    for family in [Family::Tablecast, Family::Debezium] {
+    for family in [Family::Limits, Family::Tablecast, Family::Debezium] {
         if bench.takes_part(family) {
             latency::run(bench, report, load, family)?;
         }

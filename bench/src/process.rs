@@ -31,6 +31,28 @@ impl Usage {
     }
 }
 
+/// The time of all processors since the machine's start, in ticks, and how much of it its host gave to others while
+/// something was to be done here.
+#[derive(Clone, Copy, Debug)]
+pub struct Processors {
+    all: u64,
+    stolen: u64,
+}
+
+impl Processors {
+    pub fn now() -> Self {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
+        let ticks: Vec<u64> = ticks.filter_map(|ticks| ticks.parse().ok()).collect();
+        Self { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0) }
+    }
+
+    /// Which share was stolen since then.
+    pub fn stolen_since(self, before: Self) -> f64 {
+        (self.stolen - before.stolen) as f64 / (self.all - before.all).max(1) as f64
+    }
+}
+
 /// What a process, any process, has taken so far.
 pub fn usage(pid: i32) -> Result<Usage> {
     let (user, system) = cpu_times(pid)?;

@@ -219,6 +219,18 @@ pub fn id_of(key: &[u8]) -> Result<u64> {
     bail!("no id in the key {key:02x?}")
 }
 
+/// The key that [`id_of`] reads the id from, as the daemon writes it.
+pub fn key_of(id: u64) -> Vec<u8> {
+    let mut key = vec![0; HEADER];
+    let mut left = id << 1;
+    while left >= 0x80 {
+        key.push((left & 0x7F) as u8 | 0x80);
+        left >>= 7;
+    }
+    key.push(left as u8);
+    key
+}
+
 /// Waits until the topic exists.
 pub fn wait_for_topic(services: &Services, topic: &str) -> Result<()> {
     let client = ClientConfig::new().set("bootstrap.servers", &services.kafka).create::<BaseConsumer>()?;

@@ -118,7 +118,7 @@ fn speed(
                 let connector = of_debezium.next().context("a run that was not prepared")?;
                 measure_debezium(bench, source, *contender, &connector, rows)?
             }
-            Contender::Recvlogical(_) => continue,
+            Contender::Recvlogical(_) | Contender::Librdkafka => continue,
         };
         eprintln!("{}: {} rows/s", outcome.contender.shown(), thousands(outcome.rate));
         report.figures.add(NAME, outcome);
