@@ -322,13 +322,17 @@ impl Intake {
         };
         if due
             && self.assembler.is_between_transactions()
-            // Between chunks of a table the sink is never hungry.
-            && (self.sink.appetite().is_hungry() || self.desk.is_active())
+            && self.may_hand_over()
             && let Some(empty) = self.sink.empty_batch(Duration::ZERO)?
         {
             self.replace_batch(empty)?;
         }
         Ok(())
+    }
+
+    /// Rows gather while the sink commits; but values that have to be looked up are, meanwhile.
+    fn may_hand_over(&self) -> bool {
+        self.sink.appetite().is_hungry() || !self.batch.pendings().is_empty()
     }
 
     /// Whether a position without records is to be stored, so that idle tables pin no WAL.
@@ -351,7 +355,8 @@ impl Intake {
         };
         let fill = if wait.is_zero() {
             let appetite = self.sink.appetite();
-            let wait = if appetite.ask() || self.desk.is_active() { HELD_WAIT } else { TICK };
+            let is_soon = appetite.ask() || self.may_hand_over() || self.desk.is_active();
+            let wait = if is_soon { HELD_WAIT } else { TICK };
             let fill = self.stream.fill_or_hear(wait, Some(appetite.bell()))?;
             if fill == Fill::Nothing {
                 appetite.bell().silence();

@@ -1,9 +1,10 @@
-//! Appetite: whether the sink would write now what it is given.
+//! Appetite: whether the sink would write now what it is given, or is busy with a commit.
 //!
 //! While a commit is under way, rows that come wait for the next Kafka transaction, wherever they are. If they wait in
 //! the batch that is being filled, all of them go into that next one; if they were handed over in many small batches
 //! they would run out of batches, and the last rows wait for one transaction more. So whoever fills a batch hands it
-//! over when the sink is hungry, and asks to be told when it is.
+//! over when the sink is hungry: while a Kafka transaction can take more, or the next can begin. Whoever finds it without
+//! appetite asks to be told.
 //!
 //! No call is lost: the sink says first that it is hungry and looks then whether it was asked, who fills asks first and
 //! looks then whether it is hungry.
@@ -26,23 +27,26 @@ impl Appetite {
         Ok(Self { hungry: AtomicBool::new(false), asked: AtomicBool::new(false), bell: Bell::new()? })
     }
 
-    /// Whether a batch would be written at once.
+    /// Whether a batch would be written as soon as what was handed over before it is.
     pub fn is_hungry(&self) -> bool {
         self.hungry.load(Ordering::SeqCst)
     }
 
     /// Asks for the bell to be rung when the sink is hungry; tells whether it is already.
     pub fn ask(&self) -> bool {
+        if self.is_hungry() {
+            return true;
+        }
         self.asked.store(true, Ordering::SeqCst);
         self.is_hungry()
     }
 
-    /// Rings once for each [`ask`](Self::ask), or some more.
+    /// Rings when the sink is hungry after an [`ask`](Self::ask) that found it not to be; and now and then for nothing.
     pub fn bell(&self) -> &Bell {
         &self.bell
     }
 
-    /// The sink waits for work.
+    /// The sink takes more, from now on.
     pub(super) fn wants(&self) {
         self.hungry.store(true, Ordering::SeqCst);
         if self.asked.swap(false, Ordering::SeqCst) {
@@ -50,8 +54,8 @@ impl Appetite {
         }
     }
 
-    /// The sink has got work, or is about to.
-    pub(super) fn is_fed(&self) {
+    /// What comes from now on is not in this Kafka transaction any more.
+    pub(super) fn has_enough(&self) {
         self.hungry.store(false, Ordering::SeqCst);
     }
 }
@@ -90,7 +94,7 @@ mod tests {
         appetite.wants();
         assert!(!rings(&appetite, Duration::ZERO));
         assert!(appetite.ask(), "it is hungry already");
-        appetite.is_fed();
+        appetite.has_enough();
         assert!(!appetite.is_hungry());
     }
 }

@@ -40,8 +40,8 @@ const KEEP_BATCH_BYTES: usize = 4 << 20;
 const WINDOW_BYTES: usize = 900_000;
 /// The same in records.
 const WINDOW_RECORDS: usize = 9_900;
-/// How long after a commit the next Kafka transaction begins at the earliest. A broker answers a commit before it has
-/// written the markers that end the transaction; whoever begins the next one sooner is told so
+/// How long after a commit the first record of the next Kafka transaction is sent at the earliest. A broker answers a commit before it has
+/// written the markers that end the transaction; whoever sends one of the next sooner is told so
 /// (`CONCURRENT_TRANSACTIONS`), and librdkafka asks again only after 20 ms.
 const MARKERS_TAKE: Duration = Duration::from_micros(1_500);
 /// How often librdkafka's events are served while nothing comes.
@@ -353,7 +353,7 @@ impl Worker {
         let mut came = None;
         if self.open.is_none() {
             self.begin()?;
-            came = incoming.recv_timeout(self.markers_take(Instant::now())).ok();
+            came = incoming.recv_timeout(self.markers_still_take(Instant::now())).ok();
         }
         if came.is_none() {
             self.appetite.wants();
@@ -375,7 +375,7 @@ impl Worker {
     }
 
     /// How long the first record of a Kafka transaction is still to wait.
-    fn markers_take(&self, now: Instant) -> Duration {
+    fn markers_still_take(&self, now: Instant) -> Duration {
         let committed = self.committed_at.filter(|_| self.producer.is_transactional());
         committed.map_or(Duration::ZERO, |at| MARKERS_TAKE.saturating_sub(now.saturating_duration_since(at)))
     }
@@ -388,7 +388,6 @@ impl Worker {
     }
 
     fn take(&mut self, work: Work) -> Result<(), KafkaFault> {
-        self.appetite.is_fed();
         match work {
             Work::Write(batch) => self.write(batch),
             Work::Settle(answer) => {
@@ -416,8 +415,9 @@ impl Worker {
         let now = Instant::now();
         if self.open.is_none() {
             self.begin()?;
-            std::thread::sleep(self.markers_take(Instant::now()));
+            std::thread::sleep(self.markers_still_take(Instant::now()));
             self.open = Some(Open::new(now));
+            self.appetite.wants();
         }
         for record in batch.records() {
             let topic = &batch.topics[record.topic.0 as usize];
@@ -461,6 +461,7 @@ impl Worker {
     }
 
     fn commit(&mut self, now: Instant) -> Result<(), KafkaFault> {
+        self.appetite.has_enough();
         let Some(open) = &mut self.open else { return Ok(()) };
         if !open.at_boundary {
             self.observer.split(open.end);

@@ -283,6 +283,24 @@ mod tests {
     }
 
     #[test]
+    fn a_bell_ends_the_wait_for_data_until_it_is_silenced() {
+        let (_server, client) = UnixStream::pair().unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut stream = ReplicationStream::new(Socket::Unix(client), &[]);
+        let (bell, began, long) = (Bell::new().unwrap(), Instant::now(), Duration::from_secs(60));
+        bell.ring();
+        assert_eq!(stream.fill_or_hear(long, Some(&bell)).unwrap(), Fill::Nothing);
+        std::thread::scope(|scope| {
+            bell.silence();
+            scope.spawn(|| bell.ring());
+            assert_eq!(stream.fill_or_hear(long, Some(&bell)).unwrap(), Fill::Nothing);
+        });
+        assert!(began.elapsed() < long);
+        bell.silence();
+        assert_eq!(stream.fill_or_hear(Duration::from_millis(1), Some(&bell)).unwrap(), Fill::Nothing);
+    }
+
+    #[test]
     fn the_warning_of_a_skipped_publication_ends_the_stream() {
         let error = aside(b'N', &notice("WARNING", "55000")).unwrap_err();
         assert_eq!((error.sqlstate(), error.is_transient()), (Some("55000"), false));
