@@ -17,6 +17,7 @@ mod report;
 mod services;
 mod snapshot;
 mod source;
+mod split;
 mod stored;
 mod topic;
 mod verdicts;
@@ -74,6 +75,8 @@ enum Measure {
     Wide(Size<100_000, 2>),
     /// Rows of 50 tables in turn
     Many(Size<500_000, 2>),
+    /// Two tables, drained by one connector and by two
+    Split(Size<500_000, 2>),
     /// The first rows of a table: how fast beside COPY, what the stream's rows suffer from it, and what a crash costs
     Snapshot {
         #[command(flatten)]
@@ -213,6 +216,7 @@ fn measure(bench: &Bench, report: &mut Report, measure: &Measure) -> Result<()> 
         Measure::Jsonb(size) => drained(bench, report, &Workload::documents(size.rows), size.runs),
         Measure::Wide(size) => drained(bench, report, &Workload::wide(size.rows), size.runs),
         Measure::Many(size) => drained(bench, report, &Workload::many(TABLES, size.rows), size.runs),
+        Measure::Split(size) => split::run(bench, report, size.rows, size.runs),
         Measure::Snapshot { size, part } => {
             let parts = if part.is_empty() { Part::ALL } else { part };
             snapshot_of(bench, report, size.rows, size.runs, parts)
@@ -270,6 +274,9 @@ fn all(bench: &Bench, report: &mut Report) -> Result<()> {
     drained(bench, report, &Workload::documents(150_000), 2)?;
     drained(bench, report, &Workload::wide(100_000), 2)?;
     drained(bench, report, &Workload::many(TABLES, 500_000), 2)?;
+    if bench.takes_part(Family::Tablecast) {
+        split::run(bench, report, 500_000, 2)?;
+    }
     snapshot_of(bench, report, 2_000_000, 3, Part::ALL)?;
     for (rate, connections) in [(1_000, 4), (10_000, 8)] {
         let pace = Pace { rate, warm_up_seconds: 20, seconds: 30, connections };

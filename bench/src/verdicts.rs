@@ -18,6 +18,7 @@ pub fn of(report: &mut Report, workload: &'static str) {
             ratio(report, workload, TABLECAST_UNIX, Contender::Recvlogical(Via::Unix), 0.9);
             ratio(report, workload, TABLECAST_TCP, DEBEZIUM, 1.8);
             cpu(report, workload);
+            beside_recvlogical(report, workload);
             memory(report, workload, MIB);
         }
         "big" => {
@@ -46,6 +47,16 @@ fn cpu(report: &mut Report, workload: &'static str) {
     if let Some(worst) = worst(&report.figures, workload, |outcome| outcome.cpu) {
         let what = format!("{workload}: CPU seconds of the daemon per million rows, the worst run");
         report.target(&what, worst, Target::AtMost(CPU));
+    }
+}
+
+/// Seconds are the machine's; what the daemon takes beside a program that only reads the stream is not.
+fn beside_recvlogical(report: &mut Report, workload: &'static str) {
+    for (of, via) in [(TABLECAST_TCP, Via::Tcp), (TABLECAST_UNIX, Via::Unix)] {
+        let to = Contender::Recvlogical(via);
+        if let Some(spread) = report.figures.ratio(workload, of, to, |outcome| outcome.cpu) {
+            report.line(format!("- {workload}: CPU, {} / {}: {}", of.shown(), to.shown(), spread.shown(two_digits)));
+        }
     }
 }
 

@@ -1,0 +1,114 @@
+//! What a second connector changes: a connector's limit is its walsender, one process that decodes the WAL. Two tables
+//! are drained by one connector, and by two with a slot and a table each, in one daemon.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::Bench;
+use crate::daemon::{self, Connector, Daemon, POLL};
+use crate::process;
+use crate::report::{Report, Spread, one_digit, thousands, two_digits};
+use crate::services::Via;
+use crate::source::Source;
+use crate::topic::{self, Expected};
+use crate::workload::Workload;
+
+/// How many tables, and connectors at most.
+const TABLES: u64 = 2;
+
+/// One run.
+struct Ran {
+    /// Rows a second, from the first that were seen to the last.
+    rate: f64,
+    /// CPU seconds of the daemon per million rows.
+    cpu: f64,
+    /// CPU seconds of all walsenders per million rows.
+    walsenders: f64,
+}
+
+/// Measures both, round after round.
+pub fn run(bench: &Bench, report: &mut Report, rows: u64, runs: u64) -> Result<()> {
+    let workload = Workload::many(TABLES, rows);
+    report.heading(format!("`split`: {} transactions of one row, to two tables in turn", thousands(rows as f64)));
+    let mut source = Source::of(&bench.services, &workload, &bench.tag)?;
+    let mut together = Vec::new();
+    let mut apart = Vec::new();
+    for round in 1..=runs {
+        together.push(connectors(bench, &format!("one{round}"), &[&workload.tables]));
+        let each: Vec<&[String]> = workload.tables.chunks(1).collect();
+        apart.push(connectors(bench, &format!("two{round}"), &each));
+    }
+    let all: Vec<Connector> = together.iter().chain(&apart).flatten().cloned().collect();
+    daemon::prepare(bench, &source.database, &all)?;
+    source.fill(&workload.fill)?;
+    let (mut of_one, mut of_two) = (Vec::new(), Vec::new());
+    for (one, two) in together.iter().zip(&apart) {
+        of_one.push(drained(bench, &mut source, &workload, one)?);
+        of_two.push(drained(bench, &mut source, &workload, two)?);
+    }
+    let line = |what: &str, ran: &[Ran]| {
+        let spread = |figure: fn(&Ran) -> f64| Spread::of(ran.iter().map(figure));
+        vec![
+            what.to_owned(),
+            spread(|ran| ran.rate).shown(thousands),
+            spread(|ran| ran.cpu).shown(one_digit),
+            spread(|ran| ran.walsenders).shown(one_digit),
+        ]
+    };
+    let head = ["TCP, exactly once", "rows/s", "CPU-s per million rows, daemon", "CPU-s per million rows, walsenders"];
+    report.table(&head, &[line("one connector", &of_one), line("two connectors", &of_two)]);
+    let ratios = of_two.iter().zip(&of_one).map(|(two, one)| two.rate / one.rate);
+    report.line(format!("Two connectors / one: {}.\n", Spread::of(ratios).shown(two_digits)));
+    Ok(())
+}
+
+/// A connector for each group of tables.
+fn connectors(bench: &Bench, what: &str, groups: &[&[String]]) -> Vec<Connector> {
+    let named = groups.iter().enumerate().map(|(at, tables)| {
+        let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+        Connector::new(format!("split-{}-{what}-{at}", bench.tag), Via::Tcp, &tables)
+    });
+    named.collect()
+}
+
+fn drained(bench: &Bench, source: &mut Source, workload: &Workload, connectors: &[Connector]) -> Result<Ran> {
+    let mut daemon = Daemon::start(bench, &source.database, connectors)?;
+    let limit = Instant::now() + Duration::from_secs(60) + Duration::from_micros(workload.changes * 200);
+    let mut first: Option<(Instant, u64)> = None;
+    let (first, last) = loop {
+        let mut records = 0;
+        for connector in connectors {
+            records += daemon.status(connector)?.map_or(0, |status| status.records);
+        }
+        let now = Instant::now();
+        if records > 0 {
+            first.get_or_insert((now, records));
+        }
+        match first {
+            Some(first) if records >= workload.changes => break (first, now),
+            _ => ensure!(now < limit, "only {records} of {} came in time:\n{}", workload.changes, daemon.log_tail()),
+        }
+        std::thread::sleep(POLL);
+    };
+    let cpu = daemon.process.usage()?.cpu();
+    let mut walsenders = 0.0;
+    for connector in connectors {
+        let usage = source.walsender(&connector.slot())?.map(process::usage).transpose()?;
+        walsenders += usage.map_or(0.0, |usage| usage.cpu());
+    }
+    daemon.stop()?;
+    let expected = Expected { records: workload.records_a_table(), live: workload.live.clone(), zero: true };
+    for connector in connectors {
+        source.drop_slot(&connector.slot())?;
+        for table in &connector.tables {
+            topic::verify_is(&bench.services, &connector.topic(table), &expected)?;
+        }
+    }
+    let million = 1e6 / workload.changes as f64;
+    Ok(Ran {
+        rate: (workload.changes - first.1) as f64 / (last - first.0).as_secs_f64().max(POLL.as_secs_f64()),
+        cpu: cpu * million,
+        walsenders: walsenders * million,
+    })
+}
