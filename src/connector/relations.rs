@@ -155,7 +155,7 @@ async fn try_look_up(shared: &Shared, place: usize, announcement: &[u8]) -> Resu
     let announced =
         Change::Announced { table: table.sql_name(), announced: announced(&shape, &encoder, is_provisional) };
     let version = version(table, &relation, &shape, &encoder);
-    let route = TopicRoute { table: table.sql_name(), topic: TopicId(place as u32), encoder, version };
+    let route = TopicRoute { table: table.sql_name(), topic: TopicId(place as u32), encoder, version, is_provisional };
     Ok(Found { route: Route::Topic(Box::new(route)), announced: Some(announced) })
 }
 

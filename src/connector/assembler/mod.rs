@@ -4,8 +4,11 @@
 //! position right: after each Commit it is the commit's end, inside a transaction it is the bound before it and the
 //! number of changes that are in. Pure: it knows no connection.
 //!
-//! An update that left a TOASTed value as it was, be it that a row filter makes an insert of it, becomes a record that lacks it, which the batch keeps in its place until
-//! the value has been looked up (`toast`).
+//! An update that left a TOASTed value as it was, be it that a row filter makes an insert of it, becomes a record that
+//! lacks it, which the batch keeps in its place until the value has been looked up (`toast`).
+//!
+//! Amid a change of the key a row may have none of the key that it would be written under. It is left out, and that is
+//! stored with what follows it: the table is read again.
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +17,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::avro::{EncodeError, Encoder, fill_unchanged};
+use crate::kafka::positions;
+use crate::kafka::shapes::Announced;
 use crate::kafka::{Batch, BatchMark, Provenance, RelationVersion, TopicId};
 use crate::lsn::Lsn;
 use crate::pgoutput::{Begin, Cell, Cells, Message};
@@ -39,6 +44,8 @@ pub struct TopicRoute {
     pub encoder: Encoder,
     /// How values that the WAL doesn't carry are found.
     pub version: Arc<RelationVersion>,
+    /// The key is whichever there is amid a change of it: all of these rows are written again.
+    pub is_provisional: bool,
 }
 
 /// A message that can't become records.
@@ -60,6 +67,13 @@ pub enum AssembleError {
     /// A change of a relation that no Relation message has announced.
     #[error("the replication stream is out of order: a change of relation {0}, which was not announced")]
     UnknownRelation(u32),
+}
+
+/// Why a change has no record.
+enum Failure {
+    /// It isn't to have one: the table is read again.
+    LeftOut,
+    Assemble(AssembleError),
 }
 
 /// What the intake has to do after a message.
@@ -174,24 +188,25 @@ impl Assembler {
             Message::Insert { relation, new } => {
                 // It may be an update of a row that the publication's row filter had left out until then.
                 if let Some(change) = self.change(*relation)? {
-                    upsert(&change, new.cells(), batch)?;
+                    change.route.take(upsert(&change, new.cells(), batch), batch)?;
                 }
             }
             Message::Update { relation, old, new } => {
                 if let Some(mut change) = self.change(*relation)? {
                     let new = new.cells();
-                    match old {
-                        None => upsert(&change, new, batch)?,
+                    let done = match old {
+                        None => upsert(&change, new, batch),
                         Some(old) => {
                             let old = old.tuple().cells();
-                            update(&mut change, old.clone(), fill_unchanged(new, old), batch)?;
+                            update(&mut change, old.clone(), fill_unchanged(new, old), batch)
                         }
-                    }
+                    };
+                    change.route.take(done, batch)?;
                 }
             }
             Message::Delete { relation, old } => {
                 if let Some(Change { route, timestamp, .. }) = self.change(*relation)? {
-                    delete(route, timestamp, old.tuple().cells(), batch)?;
+                    route.take(delete(route, timestamp, old.tuple().cells(), batch), batch)?;
                 }
             }
             Message::Begin(begin) => self.begin(begin)?,
@@ -340,7 +355,7 @@ fn upsert<'a>(
     change: &Change<'_>,
     cells: impl Iterator<Item = Cell<'a>> + Clone,
     batch: &mut Batch,
-) -> Result<(), AssembleError> {
+) -> Result<(), Failure> {
     let Change { route, timestamp, from, .. } = change;
     let row = match batch.row(route.topic, *timestamp, &route.encoder, cells.clone()) {
         Err(EncodeError::UnchangedToast { .. }) => {
@@ -356,7 +371,7 @@ fn delete<'a>(
     timestamp: i64,
     cells: impl Iterator<Item = Cell<'a>> + Clone,
     batch: &mut Batch,
-) -> Result<(), AssembleError> {
+) -> Result<(), Failure> {
     let mut writer = batch.record(route.topic, timestamp);
     route.encoder.encode_key(cells.clone(), writer.bytes()).map_err(|source| route.failed(cells, source))?;
     writer.tombstone();
@@ -369,7 +384,7 @@ fn update<'a>(
     old: Cells<'a>,
     new: impl Iterator<Item = Cell<'a>> + Clone,
     batch: &mut Batch,
-) -> Result<(), AssembleError> {
+) -> Result<(), Failure> {
     let Change { route, timestamp, scratch, .. } = change;
     scratch.old.clear();
     scratch.new.clear();
@@ -383,8 +398,27 @@ fn update<'a>(
 }
 
 impl TopicRoute {
+    /// What became of a change of this table.
+    #[inline]
+    fn take(&self, done: Result<(), Failure>, batch: &mut Batch) -> Result<(), AssembleError> {
+        match done {
+            Ok(()) => Ok(()),
+            Err(Failure::LeftOut) => {
+                let announced = Announced::skipped();
+                batch.changes.push(positions::Change::Announced { table: self.table.clone(), announced });
+                Ok(())
+            }
+            Err(Failure::Assemble(error)) => Err(error),
+        }
+    }
+
     #[cold]
-    fn failed<'a>(&self, cells: impl Iterator<Item = Cell<'a>> + Clone, source: EncodeError) -> AssembleError {
-        AssembleError::Encode { table: self.table.clone(), key: self.encoder.show_key(cells), source: Box::new(source) }
+    fn failed<'a>(&self, cells: impl Iterator<Item = Cell<'a>> + Clone, source: EncodeError) -> Failure {
+        let has_key = || self.encoder.encode_key(cells.clone(), &mut Vec::new()).is_ok();
+        if self.is_provisional && !has_key() {
+            return Failure::LeftOut;
+        }
+        let (table, key) = (self.table.clone(), self.encoder.show_key(cells));
+        Failure::Assemble(AssembleError::Encode { table, key, source: Box::new(source) })
     }
 }

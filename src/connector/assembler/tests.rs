@@ -38,7 +38,13 @@ fn route(table: &str) -> Route {
     let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
     let rows = TableRows { oid: 2, is_partitioned: false, is_full: false, columns: Vec::new() };
     let version = Arc::new(RelationVersion { table: shape.sql_name(), rows, encoder: encoder.clone() });
-    Route::Topic(Box::new(TopicRoute { table: shape.sql_name(), topic: TopicId(5), encoder, version }))
+    Route::Topic(Box::new(TopicRoute {
+        table: shape.sql_name(),
+        topic: TopicId(5),
+        encoder,
+        version,
+        is_provisional: false,
+    }))
 }
 
 /// An assembler at the position that has been given these messages.
@@ -179,7 +185,13 @@ fn toasted_route(is_full: bool) -> Route {
     let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
     let rows = TableRows::new(&relation, &shape, false);
     let version = Arc::new(RelationVersion { table: shape.sql_name(), rows, encoder: encoder.clone() });
-    Route::Topic(Box::new(TopicRoute { table: shape.sql_name(), topic: TopicId(6), encoder, version }))
+    Route::Topic(Box::new(TopicRoute {
+        table: shape.sql_name(),
+        topic: TopicId(6),
+        encoder,
+        version,
+        is_provisional: false,
+    }))
 }
 
 /// `U`, of relation 2: the old key if it has changed, then the new row, with a text or without.
@@ -233,4 +245,24 @@ fn an_insert_that_lacks_a_value_waits_as_an_update_does() {
     frame[0] = b'I';
     assembler.message(&crate::pgoutput::decode(&frame).unwrap(), &mut batch).unwrap();
     assert_eq!((batch.len(), batch.pendings().len()), (1, 1));
+}
+
+#[test]
+fn a_row_without_a_key_is_left_out_amid_a_change_of_the_key_and_an_error_otherwise() {
+    let keyless = |kind: u8| [&[kind], &b"\0\0\0\x02"[..], if kind == b'D' { b"K" } else { b"N" }, b"\0\x01n"].concat();
+    for kind in [b'I', b'D'] {
+        let frame = keyless(kind);
+        let message = crate::pgoutput::decode(&frame).unwrap();
+        let (mut assembler, mut batch) = after(Position::between(Lsn(100)), &[begin(200)]);
+        assert!(assembler.message(&message, &mut batch).is_err());
+
+        let Route::Topic(mut provisional) = route("users") else { unreachable!() };
+        provisional.is_provisional = true;
+        assembler.announce(2, Route::Topic(provisional));
+        assembler.message(&message, &mut batch).unwrap();
+        let announced = Announced::skipped();
+        assert!(batch.is_empty());
+        assert_eq!(batch.changes, [positions::Change::Announced { table: "public.users".to_owned(), announced }]);
+        assert_eq!(assembler.position(), Position { lsn: Lsn(100), ordinal: 2 });
+    }
 }
