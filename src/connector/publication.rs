@@ -2,9 +2,8 @@
 //!
 //! It is created where it is missing. A table that the configuration maps and the publication lacks is added. One whose
 //! rows a topic holds already has been taken out behind our back, or was dropped and created anew, and its changes since
-//! then are lost: so it is read again, which follows from its membership being another one
-//! (`changes`), or refused where it isn't to be read. A table that the connector has written and the configuration no longer maps is taken out
-//! again.
+//! then are lost: so it is read again, which follows from its membership being another one (`changes`), or refused where it
+//! isn't to be read. A table that the connector has written and the configuration no longer maps is taken out again.
 
 use std::collections::BTreeMap;
 

@@ -231,8 +231,8 @@ impl Toast {
                 connector = self.connector.name,
                 table,
                 "updates left large values as they were that can't be looked up any more: their column was dropped, renamed \
-                 or given another type since, or the table has lost its key, or that can't be read any more; the records of these updates are skipped, and \
-                 the table is read again"
+                 or given another type since, or the table has lost its key, or that can't be read any more; the records \
+                 of these updates are skipped, and the table is read again"
             );
         }
     }

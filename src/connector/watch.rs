@@ -1,9 +1,9 @@
 //! The watch over the tables: what changes them and leaves no trace in the stream.
 //!
 //! Every `catalog_interval`, and soon after the stream has announced a table anew, the catalog is asked for all captured
-//! tables at once, and each is compared with what its topic was written under ([`changes`](super::changes)). What asks for nothing more is
-//! noted in the stored position. What asks for a table to be read again ends the run, and the next one begins the
-//! reading ([`renewal`](super::renewal)): there is one place where tables are taken in, and that is the start.
+//! tables at once, and each is compared with what its topic was written under ([`changes`](super::changes)). What asks for
+//! nothing more is noted in the stored position. What asks for a table to be read again ends the run, and the next one
+//! begins the reading ([`renewal`](super::renewal)): there is one place where tables are taken in, and that is the start.
 //!
 //! # When
 //!

@@ -9,7 +9,7 @@
 //!
 //! The thread does nothing but this, so a commit under way never holds up reading, decoding and encoding. Batches
 //! come through a bounded channel and go back emptied through another: that is the back-pressure, and the bound on
-//! memory. [`Appetite`] tells when a small batch is best handed over: once the next Kafka transaction can begin.
+//! memory. [`Appetite`] tells when a small batch is best handed over: not while a commit is under way.
 //!
 //! Whoever wants to read what was written asks for it to be *settled* ([`Sink::settle`]): the answer comes when every
 //! record before has arrived at the broker, and is committed if it is whole.
@@ -40,8 +40,8 @@ const KEEP_BATCH_BYTES: usize = 4 << 20;
 const WINDOW_BYTES: usize = 900_000;
 /// The same in records.
 const WINDOW_RECORDS: usize = 9_900;
-/// How long after a commit the first record of the next Kafka transaction is sent at the earliest. A broker answers a commit before it has
-/// written the markers that end the transaction; whoever sends one of the next sooner is told so
+/// How long after a commit the first record of the next Kafka transaction is sent at the earliest. A broker answers a
+/// commit before it has written the markers that end the transaction; whoever sends one of the next sooner is told so
 /// (`CONCURRENT_TRANSACTIONS`), and librdkafka asks again only after 20 ms.
 const MARKERS_TAKE: Duration = Duration::from_micros(1_500);
 /// How often librdkafka's events are served while nothing comes.
@@ -224,7 +224,7 @@ impl Sink {
         &self.connection
     }
 
-    /// Whether a batch would be written at once, and a bell that says when.
+    /// Whether a batch would be written soon, and a bell that says when.
     pub fn appetite(&self) -> &Appetite {
         &self.appetite
     }

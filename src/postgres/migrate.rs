@@ -26,7 +26,8 @@ const HISTORY: &str = "tablecast.migrations";
 /// For the advisory lock: "tablecas" in ASCII. Such locks are the database's: a migration elsewhere is no hindrance.
 const LOCK: i64 = 0x7461_626c_6563_6173;
 
-const COMMENT: &str = "What people and tablecast tell each other: backfills that are asked for, and how far they are. See tablecast.backfills.";
+const COMMENT: &str = "What people and tablecast tell each other: backfills that are asked for, and how far they are. \
+                       See tablecast.backfills.";
 
 const DOING: &str = "looking at the schema tablecast";
 
