@@ -224,7 +224,8 @@ impl Prepared {
         tracing::info!(
             connector = connector.name,
             slot = connector.slot,
-            "creating the replication slot; Postgres waits for the transactions that are open now"
+            "creating the replication slot; Postgres waits for the transactions that are open now (a standby, until the \
+             primary logs them: SELECT pg_log_standby_snapshot() there has it done at once)"
         );
         let created = session.create_slot(&connector.slot)?;
         let lsn = created.consistent_point;
