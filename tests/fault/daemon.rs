@@ -4,12 +4,10 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use super::logs::{check_not_given_up, time_of_day};
 use super::patience::{let_run_for, wait_until};
-
-/// What a daemon says when it gives up on a connector: no restart helps.
-const GIVEN_UP: &str = "will not be started again";
 
 /// Starts daemons, one after the other, with one configuration and one log.
 pub struct Daemons {
@@ -58,10 +56,7 @@ impl Daemon {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("the daemon has ended by itself: {status}");
         }
-        let log = std::fs::read_to_string(&self.log).unwrap();
-        if let Some(line) = log.lines().find(|line| line.contains(GIVEN_UP)) {
-            panic!("the daemon has given up: {line}");
-        }
+        check_not_given_up(&std::fs::read_to_string(&self.log).unwrap());
     }
 
     /// SIGKILL.
@@ -97,15 +92,5 @@ impl Drop for Daemon {
 /// Writes into the log what is done to the daemon or to its services, among what the daemon says of it.
 pub fn note(log: &Path, what: &str) {
     let mut log = OpenOptions::new().create(true).append(true).open(log).unwrap();
-    let since_midnight = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() % 86_400_000;
-    let (seconds, millis) = (since_midnight / 1000, since_midnight % 1000);
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    writeln!(log, "--- {hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z {what}").unwrap();
-}
-
-/// The end of a log, for whoever has to find out why.
-pub fn tail(log: &Path) -> String {
-    let log = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = log.lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n")
+    writeln!(log, "--- {} {what}", time_of_day()).unwrap();
 }

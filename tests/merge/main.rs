@@ -29,6 +29,9 @@ mod history;
 mod late;
 mod ledger;
 mod load;
+#[path = "../fault/logs.rs"]
+#[allow(dead_code, reason = "the fault test uses the rest")]
+mod logs;
 #[path = "../fault/patience.rs"]
 #[allow(dead_code, reason = "the fault test uses the rest")]
 mod patience;

@@ -9,6 +9,7 @@ use fastrand::Rng;
 
 use super::history::Case;
 use super::load::Load;
+use super::logs;
 use super::patience::let_run_for;
 use super::stored::{self, Stored};
 use super::support::connector::{Connector, Daemon};
@@ -16,8 +17,6 @@ use super::support::postgres::Database;
 use super::tables::{self, Size, Table};
 use super::topics;
 
-/// What a daemon says when it gives up on a connector: no restart helps.
-const GIVEN_UP: &str = "will not be started again";
 /// The daemon may commit nothing for so long, with all the machine's cores taken.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it is looked whether all is done.
@@ -28,8 +27,6 @@ const REWRITES_MAX: usize = 5;
 const LARGE_ROWS_KIB: u32 = 8;
 /// More complaints say no more.
 const COMPLAINTS_SHOWN: usize = 8;
-/// Lines of each log.
-const LOG_SHOWN: usize = 40;
 
 /// What a scenario is made of.
 #[derive(Clone, Copy, Debug)]
@@ -175,9 +172,7 @@ impl Life {
 /// Nothing is wrong so far. Tells whether the daemon streams: then the slot is there.
 fn look(daemon: &Daemon, load: &Load) -> bool {
     let log = daemon.log();
-    if let Some(line) = log.lines().find(|line| line.contains(GIVEN_UP)) {
-        panic!("the daemon has given up: {line}");
-    }
+    logs::check_not_given_up(&log);
     load.check_alive();
     let streams = log.contains(" streaming ");
     if streams {
@@ -288,16 +283,7 @@ impl Drop for Story {
             return;
         }
         let kept = std::env::temp_dir().join(format!("tablecast-merge-{}", self.seed));
-        let _ = std::fs::create_dir_all(&kept);
-        let mut logs: Vec<_> =
-            std::fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|file| file.path()).collect();
-        logs.sort();
-        for log in &logs {
-            let _ = std::fs::copy(log, kept.join(log.file_name().unwrap_or_default()));
-        }
-        let last = logs.last().and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
-        let lines: Vec<_> = last.lines().collect();
-        let end = lines[lines.len().saturating_sub(LOG_SHOWN)..].join("\n");
+        let end = logs::keep(&self.folder, &kept);
         say!(
             "seed {}: tables\n{}\nthe end of the last log (all are in {}):\n{end}",
             self.seed,

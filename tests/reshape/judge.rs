@@ -8,7 +8,7 @@ use apache_avro::types::Value;
 use apache_avro::{Decimal, Schema};
 use rdkafka::message::Message;
 
-use super::check::{holds, holds_array};
+use super::check::{holds, holds_array, literal};
 use super::ddl::quoted;
 use super::kinds::{Kind, Kinds};
 use super::session::Session;
@@ -180,7 +180,7 @@ impl Case<'_> {
         for column in self.table.written() {
             let kind = self.kinds.of(&column.kind);
             let mut check = |what: &str, value: &Value| {
-                let named = quoted_text(&format!("{} {what}", column.name));
+                let named = literal(&format!("{} {what}", column.name));
                 checks.push(format!("CASE WHEN ({}) IS NOT TRUE THEN {named} END", condition(&kind, &column, value)));
             };
             let null = Value::Null;
@@ -239,10 +239,6 @@ fn unwrapped(value: &Value) -> &Value {
         Value::Union(_, value) => unwrapped(value),
         value => value,
     }
-}
-
-fn quoted_text(text: &str) -> String {
-    super::check::literal(text)
 }
 
 /// The bytes of a decimal are one again.

@@ -33,6 +33,8 @@ mod ddl;
 mod dml;
 mod judge;
 mod kinds;
+#[path = "../fault/logs.rs"]
+mod logs;
 #[path = "../fault/patience.rs"]
 #[allow(dead_code, reason = "the fault test uses the rest")]
 mod patience;

@@ -1,6 +1,5 @@
 //! One seed: tables, changes of their rows and shapes, a daemon that comes and goes, and what the topics come to.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use super::ddl::{Maker, Step, bring_home};
 use super::dml::Writer;
 use super::judge::{Case, Schemas, Topic};
 use super::kinds::{COMPOSITE, Changing, ENUM, Kinds};
+use super::logs;
 use super::patience::let_run_for;
 use super::session::Session;
 use super::stored::{self, Stored};
@@ -20,8 +20,6 @@ use super::support::postgres::Database;
 use super::support::topic;
 use super::table::Table;
 
-/// What a daemon says when it gives up on a connector: no restart helps.
-const GIVEN_UP: &str = "will not be started again";
 /// How long the topics may take to become the tables, with all the machine's cores taken.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether they are.
@@ -38,7 +36,6 @@ const PAUSE_MS: u64 = 120;
 /// Tables that come and go have no names but these.
 const NAMES: &[&str] = &["t0", "t1", "t2"];
 const COMPLAINTS_SHOWN: usize = 6;
-const LOG_SHOWN: usize = 40;
 
 /// Runs a scenario; panics if anything is wrong. Tells what it was.
 pub fn run(seed: u64, server_url: &str) -> String {
@@ -211,10 +208,7 @@ impl Scenario<'_> {
     /// Nothing is wrong so far.
     fn look(&self) {
         let Some(daemon) = &self.daemon else { return };
-        let log = daemon.log();
-        if let Some(line) = log.lines().find(|line| line.contains(GIVEN_UP)) {
-            panic!("the daemon has given up: {line}");
-        }
+        logs::check_not_given_up(&daemon.log());
     }
 
     fn backfill(&mut self) {
@@ -368,21 +362,11 @@ impl Drop for Scenario<'_> {
             return;
         }
         let kept = std::env::temp_dir().join(format!("tablecast-reshape-{}", self.seed));
-        let _ = std::fs::create_dir_all(&kept);
+        let end = logs::keep(self.connector.config().parent().unwrap(), &kept);
         let _ = std::fs::write(kept.join("story.sql"), self.session.story());
-        let folder: PathBuf = self.connector.config().parent().unwrap().to_owned();
-        let mut logs: Vec<_> =
-            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()).collect();
-        logs.sort();
-        for log in &logs {
-            let _ = std::fs::copy(log, kept.join(log.file_name().unwrap_or_default()));
-        }
         if self.is_over {
             return;
         }
-        let last = logs.last().and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
-        let lines: Vec<_> = last.lines().collect();
-        let end = lines[lines.len().saturating_sub(LOG_SHOWN)..].join("\n");
         let (seed, kept) = (self.seed, kept.display());
         say!("seed {seed}: the end of the last log (all, and all statements, are in {kept}):\n{end}");
     }

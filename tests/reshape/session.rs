@@ -6,6 +6,8 @@ use std::fmt::Write;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage};
 
+use super::logs::time_of_day;
+
 /// DDL may wait for whoever reads the table, not for ever.
 const SETTINGS: &str = "SET search_path = public; SET lock_timeout = '20s'; SET timezone = 'UTC'";
 
@@ -64,11 +66,7 @@ impl Session {
 
     /// Tells the story what happened besides.
     pub fn note(&self, what: &str) {
-        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() % 86_400_000;
-        let (seconds, millis) = (since / 1000, since % 1000);
-        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        let mut story = self.story.borrow_mut();
-        let _ = writeln!(story, "{hours:02}:{minutes:02}:{seconds:02}.{millis:03} {what}");
+        let _ = writeln!(self.story.borrow_mut(), "{} {what}", time_of_day());
     }
 
     pub fn story(&self) -> String {

@@ -140,8 +140,8 @@ pub fn fold(records: &[Record]) -> BTreeMap<String, String> {
     rows
 }
 
-#[allow(dead_code, reason = "for tests that leave nothing behind")]
 /// Leaves nothing behind: a broker with thousands of topics is slow.
+#[allow(dead_code, reason = "for tests that leave nothing behind")]
 pub async fn delete(topics: &[String]) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", variable("TABLECAST_KAFKA")).create().unwrap();
