@@ -79,6 +79,22 @@ pub struct Status {
     pub records: u64,
 }
 
+/// When a backlog's changes were committed.
+pub struct Drained {
+    /// When the first were seen, and how many those were.
+    pub first: Instant,
+    pub seen: u64,
+    pub last: Instant,
+    changes: u64,
+}
+
+impl Drained {
+    /// Rows a second, from the first that were seen to the last.
+    pub fn rate(&self) -> f64 {
+        (self.changes - self.seen) as f64 / (self.last - self.first).as_secs_f64().max(POLL.as_secs_f64())
+    }
+}
+
 impl Daemon {
     /// Starts it with these connectors.
     pub fn start(bench: &Bench, database: &str, connectors: &[Connector]) -> Result<Self> {
@@ -123,6 +139,27 @@ impl Daemon {
                 .with_context(|| format!("{} does not stream:\n{}", connector.name, log_tail(&self.log)))?;
         }
         Ok(())
+    }
+
+    /// Waits until these connectors together have committed so many changes.
+    pub fn drain(&mut self, connectors: &[Connector], changes: u64) -> Result<Drained> {
+        let limit = self.process.started + Duration::from_secs(60) + Duration::from_micros(changes * 200);
+        let mut first: Option<(Instant, u64)> = None;
+        loop {
+            let mut records = 0;
+            for connector in connectors {
+                records += self.status(connector)?.map_or(0, |status| status.records);
+            }
+            let now = Instant::now();
+            if records > 0 {
+                first.get_or_insert((now, records));
+            }
+            match first {
+                Some((first, seen)) if records >= changes => return Ok(Drained { first, seen, last: now, changes }),
+                _ => ensure!(now < limit, "only {records} of {changes} came in time:\n{}", self.log_tail()),
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// SIGKILL, as a crash would end it.

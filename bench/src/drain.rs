@@ -3,9 +3,9 @@
 //! Every run has a slot of its own, made before the changes: identical backlogs. After each run every topic is read: it
 //! holds what the table holds, each change once, and nothing else.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::Bench;
 use crate::contender::{Contender, Entry, Outcome, rounds};
@@ -91,9 +91,13 @@ fn prepare(bench: &Bench, source: &mut Source, readers: &[Reader]) -> Result<()>
 }
 
 /// Each topic has what its table has.
-fn judge(bench: &Bench, workload: &Workload, topic: impl Fn(&str) -> String) -> Result<(Vec<Content>, Option<u64>)> {
+pub fn judge(
+    bench: &Bench,
+    workload: &Workload,
+    topics: impl Iterator<Item = String>,
+) -> Result<(Vec<Content>, Option<u64>)> {
     let expected = Expected { records: workload.records_a_table(), live: workload.live.clone(), zero: true };
-    let topics: Vec<String> = workload.tables.iter().map(|table| topic(table)).collect();
+    let topics: Vec<String> = topics.collect();
     let contents: Result<Vec<Content>> =
         topics.iter().map(|topic| topic::verify_is(&bench.services, topic, &expected)).collect();
     Ok((contents?, topics.iter().map(|topic| topic::stored_bytes(topic)).sum()))
@@ -109,34 +113,20 @@ fn tablecast(
     let changes = workload.changes;
     let mut daemon = Daemon::start(bench, &source.database, std::slice::from_ref(connector))?;
     let started = daemon.process.started;
-    let limit = started + Duration::from_secs(60) + Duration::from_micros(changes * 200);
-    let mut first: Option<(Instant, u64)> = None;
-    let (first, last) = loop {
-        let records = daemon.status(connector)?.map_or(0, |status| status.records);
-        let now = Instant::now();
-        if records > 0 {
-            first.get_or_insert((now, records));
-        }
-        match first {
-            Some(first) if records >= changes => break (first, now),
-            _ => ensure!(now < limit, "only {records} of {changes} came in time:\n{}", daemon.log_tail()),
-        }
-        std::thread::sleep(POLL);
-    };
+    let drained = daemon.drain(std::slice::from_ref(connector), changes)?;
     let usage = daemon.process.usage()?;
     let walsender = source.walsender(&connector.slot())?.map(process::usage).transpose()?;
     daemon.stop()?;
     source.drop_slot(&connector.slot())?;
-    let (contents, stored) = judge(bench, workload, |table| connector.topic(table))?;
-    let whole_rate = changes as f64 / (last - started).as_secs_f64();
-    let steady = (changes - first.1) as f64 / (last - first.0).as_secs_f64().max(POLL.as_secs_f64());
+    let (contents, stored) = judge(bench, workload, workload.tables.iter().map(|table| connector.topic(table)))?;
+    let whole_rate = changes as f64 / (drained.last - started).as_secs_f64();
     let outcome = Outcome {
         contender,
         // Nothing is between the first and the last if one Kafka transaction holds all.
-        rate: if workload.at_once || first.1 == changes { whole_rate } else { steady },
+        rate: if workload.at_once || drained.seen == changes { whole_rate } else { drained.rate() },
         warm_rate: None,
         whole_rate,
-        startup: Some(first.0 - started),
+        startup: Some(drained.first - started),
         cpu: usage.cpu() * 1e6 / changes as f64,
         peak_mib: Some(usage.peak_mib),
         usage,
@@ -159,7 +149,7 @@ fn debezium(
     let walsender = source.walsender(&connector.slot())?.map(process::usage).transpose()?;
     let outcome = of_debezium(contender, ran, connector)?;
     source.drop_slot(&connector.slot())?;
-    let (contents, stored) = judge(bench, workload, |table| connector.topic(table))?;
+    let (contents, stored) = judge(bench, workload, workload.tables.iter().map(|table| connector.topic(table)))?;
     Ok(Outcome { walsender_cpu: walsender.map(|usage| usage.cpu()), ..outcome.with_contents(&contents, stored) })
 }
 

@@ -31,6 +31,8 @@ use crate::topic;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the consumer looks whether it has all.
 const LOOK: Duration = Duration::from_millis(100);
+/// From the beginning of the clock to the first row.
+const LEAD: Duration = Duration::from_secs(1);
 /// The writers have not ended, so nobody knows how many rows there will be.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -211,7 +213,7 @@ pub fn under_load<T>(
 fn write(url: &str, insert: &str, load: Load, writer: u64, times: &Times, stop: &AtomicBool) -> Result<u64> {
     let mut client = Client::connect(url, NoTls)?;
     let insert = client.prepare(insert)?;
-    let begin = times.began + Duration::from_secs(1);
+    let begin = times.began + LEAD;
     let mut rows = 0;
     for id in (1 + writer..=load.rows()).step_by(load.connections as usize) {
         std::thread::sleep((begin + load.due(id)).saturating_duration_since(Instant::now()));

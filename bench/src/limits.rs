@@ -18,7 +18,7 @@ use crate::snapshot;
 use crate::source::{Source, TABLE};
 use crate::topic::{self, Loaded};
 
-pub const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// As many records as the daemon's `batch_max_bytes`, 4 MiB by default, lets into a Kafka transaction; and fewer.
 const RECORDS_A_TRANSACTION: [u64; 3] = [28_000, 10_000, 1_000];
 
@@ -45,15 +45,7 @@ pub fn run(bench: &Bench, report: &mut Report, rows: u64) -> Result<()> {
 fn librdkafka(bench: &Bench, records: &Loaded, size: u64) -> Result<Vec<String>> {
     let topic = format!("limits-{}-{size}", bench.tag);
     create_topic(bench, &topic)?;
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &bench.services.kafka)
-        .set("transactional.id", &topic)
-        .set("compression.type", "lz4")
-        .set("linger.ms", "1")
-        .set("queue.buffering.max.kbytes", "8192")
-        .set("delivery.report.only.error", "true")
-        .create()?;
-    producer.init_transactions(TIMEOUT)?;
+    let producer = producer(bench, &topic, &[("linger.ms", "1"), ("queue.buffering.max.kbytes", "8192")])?;
     let own = i32::try_from(std::process::id())?;
     let (before, began) = (process::usage(own)?.cpu(), Instant::now());
     let mut rows = 0;
@@ -75,6 +67,19 @@ fn librdkafka(bench: &Bench, records: &Loaded, size: u64) -> Result<Vec<String>>
         thousands(rows as f64 / took),
         one_digit(cpu * 1e6 / rows as f64),
     ])
+}
+
+/// A producer of transactions by the daemon's settings, and more.
+pub fn producer(bench: &Bench, transactional_id: &str, more: &[(&str, &str)]) -> Result<BaseProducer> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &bench.services.kafka).set("transactional.id", transactional_id);
+    config.set("compression.type", "lz4").set("delivery.report.only.error", "true");
+    for (name, value) in more {
+        config.set(*name, *value);
+    }
+    let producer: BaseProducer = config.create()?;
+    producer.init_transactions(TIMEOUT)?;
+    Ok(producer)
 }
 
 pub fn create_topic(bench: &Bench, topic: &str) -> Result<()> {
@@ -121,7 +126,7 @@ pub fn send(producer: &BaseProducer, topic: &str, key: &[u8], value: &[u8]) -> R
 }
 
 /// rdkafka's `commit_transaction` takes 100 ms while records are in flight, so none may be.
-fn commit(producer: &BaseProducer) -> Result<()> {
+pub fn commit(producer: &BaseProducer) -> Result<()> {
     while producer.in_flight_count() > 0 {
         producer.poll(Duration::ZERO);
         std::thread::sleep(Duration::from_micros(100));

@@ -1,17 +1,15 @@
 //! What a second connector changes: a connector's limit is its walsender, one process that decodes the WAL. Two tables
 //! are drained by one connector, and by two with a slot and a table each, in one daemon.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::Bench;
-use crate::daemon::{self, Connector, Daemon, POLL};
+use crate::daemon::{self, Connector, Daemon};
+use crate::drain;
 use crate::process;
 use crate::report::{Report, Spread, one_digit, thousands, two_digits};
 use crate::services::Via;
 use crate::source::Source;
-use crate::topic::{self, Expected};
 use crate::workload::Workload;
 
 /// How many tables, and connectors at most.
@@ -74,23 +72,7 @@ fn connectors(bench: &Bench, what: &str, groups: &[&[String]]) -> Vec<Connector>
 
 fn drained(bench: &Bench, source: &mut Source, workload: &Workload, connectors: &[Connector]) -> Result<Ran> {
     let mut daemon = Daemon::start(bench, &source.database, connectors)?;
-    let limit = Instant::now() + Duration::from_secs(60) + Duration::from_micros(workload.changes * 200);
-    let mut first: Option<(Instant, u64)> = None;
-    let (first, last) = loop {
-        let mut records = 0;
-        for connector in connectors {
-            records += daemon.status(connector)?.map_or(0, |status| status.records);
-        }
-        let now = Instant::now();
-        if records > 0 {
-            first.get_or_insert((now, records));
-        }
-        match first {
-            Some(first) if records >= workload.changes => break (first, now),
-            _ => ensure!(now < limit, "only {records} of {} came in time:\n{}", workload.changes, daemon.log_tail()),
-        }
-        std::thread::sleep(POLL);
-    };
+    let drained = daemon.drain(connectors, workload.changes)?;
     let cpu = daemon.process.usage()?.cpu();
     let mut walsenders = 0.0;
     for connector in connectors {
@@ -98,17 +80,13 @@ fn drained(bench: &Bench, source: &mut Source, workload: &Workload, connectors: 
         walsenders += usage.map_or(0.0, |usage| usage.cpu());
     }
     daemon.stop()?;
-    let expected = Expected { records: workload.records_a_table(), live: workload.live.clone(), zero: true };
     for connector in connectors {
         source.drop_slot(&connector.slot())?;
-        for table in &connector.tables {
-            topic::verify_is(&bench.services, &connector.topic(table), &expected)?;
-        }
     }
+    let of = |connector: &Connector| -> Vec<String> {
+        connector.tables.iter().map(|table| connector.topic(table)).collect()
+    };
+    drain::judge(bench, workload, connectors.iter().flat_map(of))?;
     let million = 1e6 / workload.changes as f64;
-    Ok(Ran {
-        rate: (workload.changes - first.1) as f64 / (last - first.0).as_secs_f64().max(POLL.as_secs_f64()),
-        cpu: cpu * million,
-        walsenders: walsenders * million,
-    })
+    Ok(Ran { rate: drained.rate(), cpu: cpu * million, walsenders: walsenders * million })
 }

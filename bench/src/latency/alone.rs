@@ -8,18 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rdkafka::Offset;
 use rdkafka::producer::{BaseProducer, Producer};
-use rdkafka::{ClientConfig, Offset};
 
-use super::{Load, Times, consume};
+use super::{LEAD, Load, Times, consume};
 use crate::Bench;
-use crate::limits::{TIMEOUT, create_topic, send};
+use crate::limits::{self, commit, create_topic, send};
 use crate::topic;
 
 /// Until the broker has written the markers of the transaction before: whoever begins sooner waits for longer.
 const MARKERS_TAKE: Duration = Duration::from_micros(1_500);
-/// How often it is asked whether the records have arrived.
-const PAUSE: Duration = Duration::from_micros(100);
 /// About as large as the 11-column table's records, and as a stored position.
 const VALUE: [u8; 140] = [b'x'; 140];
 
@@ -31,15 +29,7 @@ pub fn run(bench: &Bench, load: Load, times: &Times) -> Result<Vec<u64>> {
     create_topic(bench, &position)?;
     topic::wait_for_topic(&bench.services, &topic)?;
     let consumer = topic::consumer(&bench.services, &topic, Offset::Beginning, &topic::FAST)?;
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &bench.services.kafka)
-        .set("transactional.id", &topic)
-        .set("compression.type", "lz4")
-        .set("linger.ms", "0")
-        .set("socket.nagle.disable", "true")
-        .set("delivery.report.only.error", "true")
-        .create()?;
-    producer.init_transactions(TIMEOUT)?;
+    let producer = limits::producer(bench, &topic, &[("linger.ms", "0"), ("socket.nagle.disable", "true")])?;
     let written = AtomicU64::new(load.rows());
     std::thread::scope(|scope| {
         let consuming = scope.spawn(|| consume(&consumer, load.rows(), &written, times));
@@ -54,7 +44,7 @@ pub fn run(bench: &Bench, load: Load, times: &Times) -> Result<Vec<u64>> {
 }
 
 fn produce(producer: &BaseProducer, [topic, position]: [&str; 2], load: Load, times: &Times) -> Result<()> {
-    let begin = times.began + Duration::from_secs(1);
+    let begin = times.began + LEAD;
     let mut committed = begin;
     let mut next = 1;
     while next <= load.rows() {
@@ -62,7 +52,7 @@ fn produce(producer: &BaseProducer, [topic, position]: [&str; 2], load: Load, ti
         std::thread::sleep(start.saturating_duration_since(Instant::now()));
         producer.begin_transaction()?;
         while next <= load.rows() && begin + load.due(next) <= Instant::now() {
-            let due = Duration::from_secs(1) + load.due(next);
+            let due = LEAD + load.due(next);
             let row = usize::try_from(next - 1)?;
             times.sent[row].store(u64::try_from(due.as_nanos())?, Ordering::Relaxed);
             times.returned[row].store(times.now(), Ordering::Relaxed);
@@ -70,11 +60,7 @@ fn produce(producer: &BaseProducer, [topic, position]: [&str; 2], load: Load, ti
             next += 1;
         }
         send(producer, position, b"alone", &VALUE)?;
-        while producer.in_flight_count() > 0 {
-            producer.poll(Duration::ZERO);
-            std::thread::sleep(PAUSE);
-        }
-        producer.commit_transaction(TIMEOUT).context("could not commit")?;
+        commit(producer)?;
         committed = Instant::now();
     }
     Ok(())
