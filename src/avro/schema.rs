@@ -53,21 +53,30 @@ enum FieldSchema {
 impl Schemas {
     /// The schemas of the records of `shape`.
     pub fn new(shape: &Shape, connector: &str) -> Result<Schemas, serde_json::Error> {
-        let namespace = name::namespace([connector, &shape.schema, &shape.name]);
-        // All columns take part, captured or not, so that to exclude one column renames no other.
-        let columns = shape.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
-        let names = name::fields(&columns);
-        let named = |index: &usize| Some((shape.columns.get(*index)?, names.get(*index)?));
-        let key = shape.key.iter().filter_map(named).map(|(column, name)| field(column, name)).collect();
+        let (namespace, names) = (namespace(shape, connector), names(shape));
         let captured = shape.columns.iter().zip(&names).filter(|(column, _)| column.captured);
         let value = captured.map(|(column, name)| field(column, name)).collect();
-        Ok(Schemas { key: record("Key", &namespace, key)?, value: record("Value", &namespace, value)? })
+        Ok(Schemas { key: key(shape, &namespace, &names)?, value: record("Value", &namespace, value)? })
     }
 }
 
 /// The schema of the keys of `shape`, as a plan of it has it: to compare, where nothing is to be encoded.
 pub fn key_schema(shape: &Shape, connector: &str) -> Option<String> {
-    Schemas::new(shape, connector).ok().map(|schemas| schemas.key)
+    key(shape, &namespace(shape, connector), &names(shape)).ok()
+}
+
+fn namespace(shape: &Shape, connector: &str) -> String {
+    name::namespace([connector, &shape.schema, &shape.name])
+}
+
+/// The names of the columns' fields. All columns take part, captured or not, so that to exclude one column renames no other.
+fn names(shape: &Shape) -> Vec<String> {
+    name::fields(&shape.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>())
+}
+
+fn key(shape: &Shape, namespace: &str, names: &[String]) -> Result<String, serde_json::Error> {
+    let named = |index: &usize| Some((shape.columns.get(*index)?, names.get(*index)?));
+    record("Key", namespace, shape.key.iter().filter_map(named).map(|(column, name)| field(column, name)).collect())
 }
 
 fn record(name: &'static str, namespace: &str, fields: Vec<Field<'_>>) -> Result<String, serde_json::Error> {
