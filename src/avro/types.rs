@@ -166,10 +166,8 @@ impl Codec {
             Codec::Array(array) => array.encode(text, out),
         }
     }
-}
 
-impl Codec {
-    /// Appends the text of a key's column: as any other, but for what would make two keys of Postgres one. Arrays that
+    /// The same for a column of the key: as any other, but for what would make two keys of Postgres one. Arrays that
     /// differ in their bounds alone are such, and those that don't begin at 1 are written with them.
     #[inline]
     pub(super) fn encode_key(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), TextError> {

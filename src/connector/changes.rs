@@ -79,7 +79,10 @@ impl fmt::Display for Reason {
             Reason::ColumnCaptured(name) => write!(f, "column {name:?} is captured now"),
             Reason::ColumnsInBetween => write!(f, "rows were written under columns that were changed since"),
             Reason::RecordsSkipped => {
-                write!(f, "records were left out, for a value that could not be looked up any more")
+                write!(
+                    f,
+                    "records were left out, for a value that could not be looked up any more, or for want of a key"
+                )
             }
             Reason::LabelRenamed { was, now } => write!(f, "the enum's label {was:?} is called {now:?} now"),
             Reason::Composite => write!(f, "a composite type in it was changed"),

@@ -36,7 +36,7 @@ pub(super) const BATCH_BYTES_WITHIN: usize = BATCH_BYTES + (256 << 10);
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// The same while a table is read: what was read may have to be merged.
 const MERGE_WAIT: Duration = Duration::from_millis(2);
-/// How long to wait for data while rows are due but for an empty batch to take in exchange.
+/// How long to wait for data while rows are due, and lack no more than an empty batch to take in exchange.
 const HELD_WAIT: Duration = Duration::from_millis(1);
 /// How long to wait between two ticks.
 pub(super) const TICK: Duration = Duration::from_millis(20);

@@ -11,7 +11,7 @@
 //! - **no dead one is left**: what is written from those ends on are rows that were in the table, under keys that it has
 //!   (the reading begins only when the stream has brought all of before: [`watch`](super::watch)), and a row that went
 //!   since has its tombstone from the stream. What is left are the keys without such a record: those of rows that are gone.
-//!   A record that was left out for a value that could not be looked up breaks this: then there is no sweep after this
+//!   A record that was left out, for a value that could not be looked up or for want of a key, breaks this: then there is no sweep after this
 //!   reading, but after the one that follows from it, which goes on with it ([`renewal`](super::renewal));
 //! - all that was handed to Kafka has arrived and is committed before the topic is read, so nothing of it is missed.
 //!

@@ -88,7 +88,7 @@ pub struct Announced {
     /// How often it was announced.
     #[serde(default)]
     pub times: u32,
-    /// No version, but that records were left out for want of a value: other rows than they say agree with the topic.
+    /// No version, but that records were left out for want of a value or a key: other rows than they say agree with the topic.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
 }

@@ -200,7 +200,6 @@ fn what_an_avro_type_cannot_hold_becomes_null_where_that_is_asked_for_but_not_in
     assert_eq!(out, b"");
 }
 
-/// As `array_out` quotes.
 #[test]
 fn an_array_in_a_key_keeps_rows_apart_that_differ_in_its_bounds_alone() {
     let encoder = encoder(&shape(vec![column("k", array_of(Kind::Int4))], &[0]));
@@ -209,6 +208,7 @@ fn an_array_in_a_key_keeps_rows_apart_that_differ_in_its_bounds_alone() {
     assert!(key("[0:1]={1,2}").unwrap_err().to_string().contains("bounds"));
 }
 
+/// As `array_out` quotes.
 fn quoted_for_array(text: &str) -> String {
     let is_special = |c: char| matches!(c, '"' | '\\' | '{' | '}' | ',') || c == ' ' || ('\t'..='\r').contains(&c);
     let needs_quotes = text.is_empty() || text.eq_ignore_ascii_case("null") || text.contains(is_special);

@@ -38,13 +38,8 @@ fn route(table: &str) -> Route {
     let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
     let rows = TableRows { oid: 2, is_partitioned: false, is_full: false, columns: Vec::new() };
     let version = Arc::new(RelationVersion { table: shape.sql_name(), rows, encoder: encoder.clone() });
-    Route::Topic(Box::new(TopicRoute {
-        table: shape.sql_name(),
-        topic: TopicId(5),
-        encoder,
-        version,
-        is_provisional: false,
-    }))
+    let (table, topic) = (shape.sql_name(), TopicId(5));
+    Route::Topic(Box::new(TopicRoute { table, topic, encoder, version, is_provisional: false }))
 }
 
 /// An assembler at the position that has been given these messages.
@@ -185,13 +180,8 @@ fn toasted_route(is_full: bool) -> Route {
     let encoder = Plan::compile(&shape, "shop").unwrap().with_ids(1, 2);
     let rows = TableRows::new(&relation, &shape, false);
     let version = Arc::new(RelationVersion { table: shape.sql_name(), rows, encoder: encoder.clone() });
-    Route::Topic(Box::new(TopicRoute {
-        table: shape.sql_name(),
-        topic: TopicId(6),
-        encoder,
-        version,
-        is_provisional: false,
-    }))
+    let (table, topic) = (shape.sql_name(), TopicId(6));
+    Route::Topic(Box::new(TopicRoute { table, topic, encoder, version, is_provisional: false }))
 }
 
 /// `U`, of relation 2: the old key if it has changed, then the new row, with a text or without.
