@@ -16,8 +16,12 @@ use crate::process::{Watched, log_tail};
 use crate::services::Via;
 use crate::stored::Stored;
 
-/// How often the daemon is asked how far it is.
+/// How often the daemon is asked how far it is, where the answer matters: it costs the daemon some CPU, which is measured.
 pub const POLL: Duration = Duration::from_millis(20);
+/// How often it is asked at least.
+const POLL_MAX: Duration = Duration::from_millis(500);
+/// Before anything has come, it is asked after this part more of the time that it took so far.
+const POLL_SHARE: u32 = 50;
 /// How long a start or an end may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -151,14 +155,21 @@ impl Daemon {
                 records += self.status(connector)?.map_or(0, |status| status.records);
             }
             let now = Instant::now();
-            if records > 0 {
-                first.get_or_insert((now, records));
-            }
-            match first {
-                Some((first, seen)) if records >= changes => return Ok(Drained { first, seen, last: now, changes }),
-                _ => ensure!(now < limit, "only {records} of {changes} came in time:\n{}", self.log_tail()),
-            }
-            std::thread::sleep(POLL);
+            ensure!(
+                records >= changes || now < limit,
+                "only {records} of {changes} came in time:\n{}",
+                self.log_tail()
+            );
+            let pause = if records == 0 {
+                (now - self.process.started) / POLL_SHARE
+            } else {
+                let (first, seen) = *first.get_or_insert((now, records));
+                if records >= changes {
+                    return Ok(Drained { first, seen, last: now, changes });
+                }
+                half_of_the_rest(now - first, records - seen, changes - records)
+            };
+            std::thread::sleep(pause.clamp(POLL, POLL_MAX));
         }
     }
 
@@ -178,6 +189,14 @@ impl Daemon {
         let ended = self.process.wait()?;
         ensure!(ended.success, "the daemon did not end well:\n{}", log_tail(&self.log));
         Ok(())
+    }
+}
+
+/// Half of the time that the rest takes at the pace so far: the end is not missed, and the way there costs few questions.
+fn half_of_the_rest(took: Duration, done: u64, left: u64) -> Duration {
+    match done {
+        0 => Duration::ZERO,
+        done => took.mul_f64(left as f64 / done as f64 / 2.0),
     }
 }
 
