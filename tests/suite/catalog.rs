@@ -275,6 +275,22 @@ fn a_table_is_empty_until_a_row_is_in_it_or_in_a_partition() {
 }
 
 #[test]
+fn columns_whose_values_may_be_out_of_the_row_are_told() {
+    let (database, control) = source(
+        "CREATE DOMAIN place AS text;
+         CREATE TABLE t (id int PRIMARY KEY, n numeric, addr inet, plain text, at place, body text, raw bytea);
+         ALTER TABLE t ALTER plain SET STORAGE PLAIN, ALTER at SET STORAGE MAIN, ALTER raw SET STORAGE EXTERNAL;
+         CREATE TABLE small (id int PRIMARY KEY, n numeric)",
+    );
+    let toastable = |name: &str| {
+        let table = table(&database, &control, name).oid;
+        database.block_on(control.toastable_columns(table)).unwrap()
+    };
+    assert_eq!(toastable("t"), ["at", "body", "raw"]);
+    assert_eq!(toastable("small"), [""; 0]);
+}
+
+#[test]
 fn a_query_takes_parameters_as_values() {
     let (database, control) = source("");
     let text = "it's; \"quoted\" \\";

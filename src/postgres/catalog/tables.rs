@@ -52,10 +52,12 @@ const OWNS: &str = "
 SELECT coalesce(bool_and(pg_has_role(c.relowner, 'USAGE')), true) FROM pg_catalog.pg_class c WHERE c.oid = ANY($1)";
 
 /// Postgres gives a table a TOAST table only if a row could grow too large for a page without one; the partitions have
-/// those of a partitioned table. Storage `x` and `e` is what leaves the row first.
+/// those of a partitioned table. Storage `x` and `e` leaves the row first, `m` when that isn't enough: PostGIS's types, and
+/// the built-in ones of numbers and addresses, which don't grow so large.
 const TOASTABLE: &str = "
 SELECT a.attname::text FROM pg_catalog.pg_attribute a
-WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage IN ('x', 'e') AND EXISTS (
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND (a.attstorage IN ('x', 'e')
+    OR a.attstorage = 'm' AND a.atttypid NOT IN ('numeric'::regtype, 'inet'::regtype, 'cidr'::regtype)) AND EXISTS (
     SELECT FROM pg_catalog.pg_class c WHERE c.reltoastrelid <> 0
     AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1))))
 ORDER BY a.attnum";
