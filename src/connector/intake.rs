@@ -28,8 +28,8 @@ use crate::postgres::replication::{Fill, Frame, ReplicationError, ReplicationStr
 use crate::shutdown::Shutdown;
 use crate::snapshot::Desk;
 
-/// A batch that has grown to this is handed over at the next commit.
-const BATCH_BYTES: usize = 1 << 20;
+/// A batch that has grown to this is handed over at the next commit: as much as one request to Kafka takes.
+const BATCH_BYTES: usize = 800_000;
 /// A batch that has grown to this is handed over at once, within a transaction.
 pub(super) const BATCH_BYTES_WITHIN: usize = BATCH_BYTES + (256 << 10);
 /// How long to wait for data while there is nothing else to do.

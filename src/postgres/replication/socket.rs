@@ -33,7 +33,7 @@ const LOOK_AWAY_LOCAL: Duration = Duration::from_millis(2);
 /// The same across a network. Longer, and the receiver's window is filled, and what is on its way too little.
 const LOOK_AWAY_TCP: Duration = Duration::from_micros(500);
 /// The same for a Unix socket, whose buffer is the smallest.
-const LOOK_AWAY_UNIX: Duration = Duration::from_micros(300);
+const LOOK_AWAY_UNIX: Duration = Duration::from_micros(450);
 
 /// The bytes to and from the server.
 #[derive(Debug)]
