@@ -26,8 +26,8 @@ mod workload;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use contender::{
     Contender, DEBEZIUM, DEBEZIUM_AT_LEAST_ONCE, DEBEZIUM_JSON, Entry, Family, TABLECAST_TCP, TABLECAST_UNIX,
@@ -97,7 +97,25 @@ enum Measure {
         /// Smaller and shorter: figures to look at, not to quote
         #[arg(long)]
         quick: bool,
+        /// Begins with this part
+        #[arg(long, value_name = "PART", conflicts_with = "quick")]
+        from: Option<All>,
     },
+}
+
+/// The parts of everything, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum All {
+    Limits,
+    Drain,
+    Big,
+    Mix,
+    Jsonb,
+    Wide,
+    Many,
+    Split,
+    Snapshot,
+    Latency,
 }
 
 /// How much, and how often.
@@ -223,8 +241,8 @@ fn measure(bench: &Bench, report: &mut Report, measure: &Measure) -> Result<()> 
         }
         Measure::Latency(pace) => latencies(bench, report, pace.load()),
         Measure::Limits { rows } => limits::run(bench, report, *rows),
-        Measure::All { quick: false } => all(bench, report),
-        Measure::All { quick: true } => quick(bench, report),
+        Measure::All { quick: true, .. } => quick(bench, report),
+        Measure::All { quick: false, from } => all(bench, report, from.unwrap_or(All::Limits)),
     }
 }
 
@@ -264,25 +282,40 @@ fn latencies(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
     Ok(())
 }
 
-fn all(bench: &Bench, report: &mut Report) -> Result<()> {
-    if bench.takes_part(Family::Limits) {
-        limits::run(bench, report, 1_000_000)?;
+/// One part after the other; one that fails doesn't take the others with it.
+fn all(bench: &Bench, report: &mut Report, from: All) -> Result<()> {
+    let mut failed = Vec::new();
+    for part in All::value_variants().iter().filter(|part| **part >= from) {
+        if let Err(error) = part.measure(bench, report) {
+            eprintln!("{part:?}: {error:?}");
+            report.line(format!("**{part:?} failed**: {error:#}\n"));
+            failed.push(format!("{part:?}"));
+        }
     }
-    drained(bench, report, &Workload::row_by_row(1_000_000), 3)?;
-    drained(bench, report, &Workload::at_once(2_000_000), 2)?;
-    drained(bench, report, &Workload::mix(600_000), 2)?;
-    drained(bench, report, &Workload::documents(150_000), 2)?;
-    drained(bench, report, &Workload::wide(100_000), 2)?;
-    drained(bench, report, &Workload::many(TABLES, 500_000), 2)?;
-    if bench.takes_part(Family::Tablecast) {
-        split::run(bench, report, 500_000, 2)?;
-    }
-    snapshot_of(bench, report, 2_000_000, 3, Part::ALL)?;
-    for (rate, connections) in [(1_000, 4), (10_000, 8)] {
-        let pace = Pace { rate, warm_up_seconds: 20, seconds: 30, connections };
-        latencies(bench, report, pace.load())?;
-    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
+}
+
+impl All {
+    fn measure(self, bench: &Bench, report: &mut Report) -> Result<()> {
+        match self {
+            All::Limits if bench.takes_part(Family::Limits) => limits::run(bench, report, 1_000_000),
+            All::Limits => Ok(()),
+            All::Drain => drained(bench, report, &Workload::row_by_row(1_000_000), 3),
+            All::Big => drained(bench, report, &Workload::at_once(2_000_000), 2),
+            All::Mix => drained(bench, report, &Workload::mix(600_000), 2),
+            All::Jsonb => drained(bench, report, &Workload::documents(150_000), 2),
+            All::Wide => drained(bench, report, &Workload::wide(100_000), 2),
+            All::Many => drained(bench, report, &Workload::many(TABLES, 500_000), 2),
+            All::Split if bench.takes_part(Family::Tablecast) => split::run(bench, report, 500_000, 2),
+            All::Split => Ok(()),
+            All::Snapshot => snapshot_of(bench, report, 2_000_000, 3, Part::ALL),
+            All::Latency => [(1_000, 4), (10_000, 8)].into_iter().try_for_each(|(rate, connections)| {
+                let pace = Pace { rate, warm_up_seconds: 20, seconds: 30, connections };
+                latencies(bench, report, pace.load())
+            }),
+        }
+    }
 }
 
 /// Each contender once, over what says most.

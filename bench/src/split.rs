@@ -27,7 +27,7 @@ struct Ran {
 
 /// Measures both, round after round.
 pub fn run(bench: &Bench, report: &mut Report, rows: u64, runs: u64) -> Result<()> {
-    let workload = Workload::many(TABLES, rows);
+    let workload = Workload { name: "split", ..Workload::many(TABLES, rows) };
     report.heading(format!("`split`: {} transactions of one row, to two tables in turn", thousands(rows as f64)));
     let mut source = Source::of(&bench.services, &workload, &bench.tag)?;
     let mut together = Vec::new();
