@@ -63,24 +63,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Measure {
-    /// A backlog of one-row transactions
-    Drain(Size<1_000_000, 3>),
-    /// One transaction that holds all rows
-    Big(Size<2_000_000, 2>),
-    /// 60 % updates, 25 % inserts, 15 % deletes
-    Mix(Size<600_000, 2>),
-    /// Rows that hold a document of 2 KB
-    Jsonb(Size<150_000, 2>),
-    /// Rows of 100 columns
-    Wide(Size<100_000, 2>),
-    /// Rows of 50 tables in turn
-    Many(Size<500_000, 2>),
-    /// Two tables, drained by one connector and by two
-    Split(Size<500_000, 2>),
+    /// A backlog of one-row transactions [1,000,000 rows, 3 runs]
+    Drain(Size),
+    /// One transaction that holds all rows [2,000,000 rows, 2 runs]
+    Big(Size),
+    /// 60 % updates, 25 % inserts, 15 % deletes [600,000 rows, 2 runs]
+    Mix(Size),
+    /// Rows that hold a document of 2 KB [150,000 rows, 2 runs]
+    Jsonb(Size),
+    /// Rows of 100 columns [100,000 rows, 2 runs]
+    Wide(Size),
+    /// Rows of 50 tables in turn [500,000 rows, 2 runs]
+    Many(Size),
+    /// Two tables, drained by one connector and by two [500,000 rows, 2 runs]
+    Split(Size),
     /// The first rows of a table: how fast beside COPY, what the stream's rows suffer from it, and what a crash costs
+    /// [2,000,000 rows, 3 runs]
     Snapshot {
         #[command(flatten)]
-        size: Size<2_000_000, 3>,
+        size: Size,
         /// A part of it; may be given more than once
         #[arg(long)]
         part: Vec<Part>,
@@ -120,12 +121,20 @@ enum All {
 
 /// How much, and how often.
 #[derive(Args)]
-struct Size<const ROWS: u64, const RUNS: u64> {
-    #[arg(long, default_value_t = ROWS)]
-    rows: u64,
+struct Size {
+    /// Rows, or changes of them
+    #[arg(long)]
+    rows: Option<u64>,
     /// Of each contender; those that are told beside the main ones run twice at most
-    #[arg(long, default_value_t = RUNS, value_parser = clap::value_parser!(u64).range(1..=5))]
-    runs: u64,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=5))]
+    runs: Option<u64>,
+}
+
+impl Size {
+    /// What was asked for, or else so much.
+    fn or(&self, rows: u64, runs: u64) -> (u64, u64) {
+        (self.rows.unwrap_or(rows), self.runs.unwrap_or(runs))
+    }
 }
 
 #[derive(Args)]
@@ -228,16 +237,17 @@ Debezium runs in a Kafka Connect of its own (distributed, 2 GB of heap) with fla
 
 fn measure(bench: &Bench, report: &mut Report, measure: &Measure) -> Result<()> {
     match measure {
-        Measure::Drain(size) => drained(bench, report, &Workload::row_by_row(size.rows), size.runs),
-        Measure::Big(size) => drained(bench, report, &Workload::at_once(size.rows), size.runs),
-        Measure::Mix(size) => drained(bench, report, &Workload::mix(size.rows), size.runs),
-        Measure::Jsonb(size) => drained(bench, report, &Workload::documents(size.rows), size.runs),
-        Measure::Wide(size) => drained(bench, report, &Workload::wide(size.rows), size.runs),
-        Measure::Many(size) => drained(bench, report, &Workload::many(TABLES, size.rows), size.runs),
-        Measure::Split(size) => split::run(bench, report, size.rows, size.runs),
+        Measure::Drain(size) => All::Drain.measure(bench, report, size),
+        Measure::Big(size) => All::Big.measure(bench, report, size),
+        Measure::Mix(size) => All::Mix.measure(bench, report, size),
+        Measure::Jsonb(size) => All::Jsonb.measure(bench, report, size),
+        Measure::Wide(size) => All::Wide.measure(bench, report, size),
+        Measure::Many(size) => All::Many.measure(bench, report, size),
+        Measure::Split(size) => All::Split.measure(bench, report, size),
+        Measure::Snapshot { size, part } if part.is_empty() => All::Snapshot.measure(bench, report, size),
         Measure::Snapshot { size, part } => {
-            let parts = if part.is_empty() { Part::ALL } else { part };
-            snapshot_of(bench, report, size.rows, size.runs, parts)
+            let (rows, runs) = size.or(2_000_000, 3);
+            snapshot_of(bench, report, rows, runs, part)
         }
         Measure::Latency(pace) => latencies(bench, report, pace.load()),
         Measure::Limits { rows } => limits::run(bench, report, *rows),
@@ -286,7 +296,7 @@ fn latencies(bench: &Bench, report: &mut Report, load: Load) -> Result<()> {
 fn all(bench: &Bench, report: &mut Report, from: All) -> Result<()> {
     let mut failed = Vec::new();
     for part in All::value_variants().iter().filter(|part| **part >= from) {
-        if let Err(error) = part.measure(bench, report) {
+        if let Err(error) = part.measure(bench, report, &Size { rows: None, runs: None }) {
             eprintln!("{part:?}: {error:?}");
             report.line(format!("**{part:?} failed**: {error:#}\n"));
             failed.push(format!("{part:?}"));
@@ -297,19 +307,30 @@ fn all(bench: &Bench, report: &mut Report, from: All) -> Result<()> {
 }
 
 impl All {
-    fn measure(self, bench: &Bench, report: &mut Report) -> Result<()> {
+    /// Measures this part, as large as asked for.
+    fn measure(self, bench: &Bench, report: &mut Report, size: &Size) -> Result<()> {
+        let (rows, runs) = match self {
+            All::Limits | All::Latency => size.or(1_000_000, 1),
+            All::Drain => size.or(1_000_000, 3),
+            All::Big => size.or(2_000_000, 2),
+            All::Mix => size.or(600_000, 2),
+            All::Jsonb => size.or(150_000, 2),
+            All::Wide => size.or(100_000, 2),
+            All::Many | All::Split => size.or(500_000, 2),
+            All::Snapshot => size.or(2_000_000, 3),
+        };
         match self {
-            All::Limits if bench.takes_part(Family::Limits) => limits::run(bench, report, 1_000_000),
-            All::Limits => Ok(()),
-            All::Drain => drained(bench, report, &Workload::row_by_row(1_000_000), 3),
-            All::Big => drained(bench, report, &Workload::at_once(2_000_000), 2),
-            All::Mix => drained(bench, report, &Workload::mix(600_000), 2),
-            All::Jsonb => drained(bench, report, &Workload::documents(150_000), 2),
-            All::Wide => drained(bench, report, &Workload::wide(100_000), 2),
-            All::Many => drained(bench, report, &Workload::many(TABLES, 500_000), 2),
-            All::Split if bench.takes_part(Family::Tablecast) => split::run(bench, report, 500_000, 2),
-            All::Split => Ok(()),
-            All::Snapshot => snapshot_of(bench, report, 2_000_000, 3, Part::ALL),
+            All::Limits if !bench.takes_part(Family::Limits) => Ok(()),
+            All::Split if !bench.takes_part(Family::Tablecast) => Ok(()),
+            All::Limits => limits::run(bench, report, rows),
+            All::Drain => drained(bench, report, &Workload::row_by_row(rows), runs),
+            All::Big => drained(bench, report, &Workload::at_once(rows), runs),
+            All::Mix => drained(bench, report, &Workload::mix(rows), runs),
+            All::Jsonb => drained(bench, report, &Workload::documents(rows), runs),
+            All::Wide => drained(bench, report, &Workload::wide(rows), runs),
+            All::Many => drained(bench, report, &Workload::many(TABLES, rows), runs),
+            All::Split => split::run(bench, report, rows, runs),
+            All::Snapshot => snapshot_of(bench, report, rows, runs, Part::ALL),
             All::Latency => [(1_000, 4), (10_000, 8)].into_iter().try_for_each(|(rate, connections)| {
                 let pace = Pace { rate, warm_up_seconds: 20, seconds: 30, connections };
                 latencies(bench, report, pace.load())
