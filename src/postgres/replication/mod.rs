@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Endpoint ── Session::connect ──► Session ── start_replication ──► ReplicationStream ── finish ──► closed
-//! (endpoint)  (socket, tls, auth)  (session, channel)               (stream, buffer, wire, outbox)
+//! (endpoint)  (socket, tls, auth)  (session, channel)               (stream, buffer, window, wire, outbox)
 //! ```
 //!
 //! What it promises:
@@ -30,6 +30,7 @@ mod session;
 mod socket;
 mod stream;
 mod tls;
+mod window;
 mod wire;
 
 pub use endpoint::Endpoint;

@@ -5,7 +5,7 @@
 //!
 //! TCP's receive buffer is left to the kernel, which lets it grow with the stream: a fixed SO_RCVBUF would switch that
 //! off, and is cut to `net.core.rmem_max`, which on most systems is far less than what the kernel allows itself. But where
-//! the server runs on this machine, it is made *small* ([`LOCAL_RECEIVE_BUFFER`]).
+//! the server runs on this machine, it is ours to choose ([`window`]).
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -18,14 +18,8 @@ use rustix::net::sockopt;
 
 use super::endpoint::{Keepalives, Target};
 use super::tls::TlsSocket;
+use super::window;
 use crate::bell::Bell;
-
-/// SO_RCVBUF of a TCP connection within this machine, in bytes. The walsender writes each message by itself, and as long as
-/// the receiver's window is open, each of these writes goes through the whole network stack at once, at the walsender's
-/// cost. When the window is closed the kernel gathers them in the sender's buffer, for a fraction of that, and sends them
-/// on in large pieces when we read. So a small window and a reader that looks away make the walsender twice as fast. Across
-/// a network it would be a brake: there a window has to hold what is on its way.
-const LOCAL_RECEIVE_BUFFER: usize = 8 << 10;
 
 /// How long a reader may look away from a TCP connection within this machine: what the walsender writes meanwhile lies in
 /// its own buffer, of megabytes.
@@ -111,12 +105,27 @@ impl Socket {
 
     /// How long a reader may look away while much comes.
     pub(super) fn look_away(&self) -> Duration {
-        let local = match self {
-            Self::Unix(_) => return LOOK_AWAY_UNIX,
-            Self::Tcp(socket) => is_local(socket),
-            Self::Tls(socket) => is_local(socket.tcp()),
-        };
-        if local { LOOK_AWAY_LOCAL } else { LOOK_AWAY_TCP }
+        match self.tcp() {
+            None => LOOK_AWAY_UNIX,
+            Some(socket) if is_local(socket) => LOOK_AWAY_LOCAL,
+            Some(_) => LOOK_AWAY_TCP,
+        }
+    }
+
+    /// Makes room for large messages, where the receive buffer is ours to choose.
+    pub(super) fn widen(&self) -> io::Result<()> {
+        match self.tcp() {
+            Some(socket) if is_local(socket) => Ok(sockopt::set_socket_recv_buffer_size(socket, window::LARGE)?),
+            _ => Ok(()),
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Unix(_) => None,
+            Self::Tcp(socket) => Some(socket),
+            Self::Tls(socket) => Some(socket.tcp()),
+        }
     }
 
     /// Waits until the socket is readable or, if `for_writing`, writable, or the bell rings, for at most `patience`.
@@ -191,7 +200,7 @@ fn connect_tcp(addresses: impl IntoIterator<Item = SocketAddr>, deadline: Instan
 fn connect_one(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     if address.ip().is_loopback() {
-        socket.set_recv_buffer_size(LOCAL_RECEIVE_BUFFER)?;
+        socket.set_recv_buffer_size(window::SMALL)?;
     }
     socket.connect_timeout(&address.into(), patience)?;
     Ok(socket.into())

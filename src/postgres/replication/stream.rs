@@ -43,6 +43,7 @@ use super::buffer::ReceiveBuffer;
 use super::error::{ReplicationError, Result, ServerError};
 use super::outbox::{Outbox, Status};
 use super::socket::Socket;
+use super::window::MessageSizes;
 use super::wire::{self, COPY_DATA, ERROR_RESPONSE, Frame, HEADER};
 use crate::bell::Bell;
 use crate::lsn::Lsn;
@@ -67,6 +68,7 @@ pub struct ReplicationStream {
     socket: Socket,
     buffer: ReceiveBuffer,
     outbox: Outbox,
+    sizes: MessageSizes,
     /// Why writing failed; no more is written then.
     write_failed: Option<io::Error>,
 }
@@ -74,7 +76,8 @@ pub struct ReplicationStream {
 impl ReplicationStream {
     /// A stream over `socket`, of which `first` was already read.
     pub(super) fn new(socket: Socket, first: &[u8]) -> Self {
-        Self { socket, buffer: ReceiveBuffer::new(first), outbox: Outbox::default(), write_failed: None }
+        let (buffer, outbox, sizes) = (ReceiveBuffer::new(first), Outbox::default(), MessageSizes::default());
+        Self { socket, buffer, outbox, sizes, write_failed: None }
     }
 
     /// Reads what is there; if there is nothing, waits for at most `wait` until there is. Zero does not wait.
@@ -129,6 +132,9 @@ impl ReplicationStream {
                 Ok(count) => {
                     self.buffer.filled(count);
                     total += count;
+                    if self.sizes.read(count) {
+                        self.socket.widen()?;
+                    }
                 }
                 // Whatever it is, it comes again when there is nothing else to report.
                 Err(_) if total > 0 => return Ok(Fill::Data(total)),
@@ -152,6 +158,7 @@ impl ReplicationStream {
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>> {
         while let Some(taken) = self.buffer.next()? {
             if taken.tag == COPY_DATA {
+                self.sizes.taken();
                 return Ok(Some(wire::frame(&self.buffer.message(taken)[HEADER..])?));
             }
             aside(taken.tag, self.buffer.message(taken))?;
