@@ -120,6 +120,12 @@ impl Socket {
         }
     }
 
+    /// SO_RCVBUF, as the kernel has it.
+    #[cfg(test)]
+    pub(super) fn receive_buffer(&self) -> usize {
+        sockopt::socket_recv_buffer_size(self.fd()).unwrap()
+    }
+
     fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Unix(_) => None,

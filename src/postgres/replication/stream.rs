@@ -268,9 +268,12 @@ fn now() -> i64 {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::net::TcpListener;
     use std::os::unix::net::UnixStream;
 
-    use super::super::wire::tests::message;
+    use super::super::endpoint::{Keepalives, Target};
+    use super::super::window;
+    use super::super::wire::tests::{message, xlog_data};
     use super::*;
 
     fn notice(severity: &str, code: &str) -> Vec<u8> {
@@ -305,6 +308,42 @@ mod tests {
         assert!(began.elapsed() < long);
         bell.silence();
         assert_eq!(stream.fill_or_hear(Duration::from_millis(1), Some(&bell)).unwrap(), Fill::Nothing);
+    }
+
+    /// The stream over a TCP connection within this machine, and how large its receive buffer is when so many frames of a
+    /// size have come, all of them.
+    fn receive_buffer_after(frames: u64, size: usize) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = Target::Tcp { host: String::new(), addr: Some(address.ip()), port: address.port() };
+        let none = Keepalives { on: false, idle: Duration::ZERO, interval: None, retries: None, user_timeout: None };
+        let long = Duration::from_secs(60);
+        let socket = Socket::connect(&target, none, Instant::now() + long).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for at in 1..=frames {
+                    server.write_all(&xlog_data(at, at, &vec![b'x'; size])).unwrap();
+                }
+            });
+            let mut stream = ReplicationStream::new(socket, &[]);
+            let mut came = 0;
+            while came < frames {
+                assert_ne!(stream.fill(long).unwrap(), Fill::Nothing);
+                while let Some(frame) = stream.next_frame().unwrap() {
+                    came += 1;
+                    assert!(matches!(frame, Frame::XLogData { data, .. } if data.len() == size));
+                }
+            }
+            stream.socket.receive_buffer()
+        })
+    }
+
+    #[test]
+    fn the_receive_buffer_is_large_only_where_messages_are() {
+        // The kernel doubles what it is asked for.
+        assert_eq!(receive_buffer_after(170_000, 100), 2 * window::SMALL);
+        assert_eq!(receive_buffer_after(10_000, 2_000), 2 * window::LARGE);
     }
 
     #[test]
