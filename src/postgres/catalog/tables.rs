@@ -53,11 +53,18 @@ SELECT coalesce(bool_and(pg_has_role(c.relowner, 'USAGE')), true) FROM pg_catalo
 
 /// Postgres gives a table a TOAST table only if a row could grow too large for a page without one; the partitions have
 /// those of a partitioned table. Storage `x` and `e` leaves the row first, `m` when that isn't enough: PostGIS's types, and
-/// the built-in ones of numbers and addresses, which don't grow so large.
+/// the built-in ones of numbers and addresses, which hardly ever grow so large; a domain is what lies below it.
 const TOASTABLE: &str = "
+WITH RECURSIVE base AS (
+    SELECT a.attnum, t.oid, t.typbasetype FROM pg_catalog.pg_attribute a
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid WHERE a.attrelid = $1 AND a.attnum > 0
+    UNION ALL
+    SELECT b.attnum, t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype
+)
 SELECT a.attname::text FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND (a.attstorage IN ('x', 'e')
-    OR a.attstorage = 'm' AND a.atttypid NOT IN ('numeric'::regtype, 'inet'::regtype, 'cidr'::regtype)) AND EXISTS (
+    OR a.attstorage = 'm' AND NOT EXISTS (SELECT FROM base b WHERE b.attnum = a.attnum
+        AND b.oid IN ('numeric'::regtype, 'inet'::regtype, 'cidr'::regtype))) AND EXISTS (
     SELECT FROM pg_catalog.pg_class c WHERE c.reltoastrelid <> 0
     AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1))))
 ORDER BY a.attnum";

@@ -132,8 +132,10 @@ impl ReplicationStream {
                 Ok(count) => {
                     self.buffer.filled(count);
                     total += count;
-                    if self.sizes.read(count) {
-                        self.socket.widen()?;
+                    if self.sizes.read(count)
+                        && let Err(error) = self.socket.widen()
+                    {
+                        tracing::debug!(%error, "the receive buffer stays small: large rows come slower than they could");
                     }
                 }
                 // Whatever it is, it comes again when there is nothing else to report.
@@ -343,7 +345,7 @@ mod tests {
     fn the_receive_buffer_is_large_only_where_messages_are() {
         // The kernel doubles what it is asked for.
         assert_eq!(receive_buffer_after(170_000, 100), 2 * window::SMALL);
-        assert_eq!(receive_buffer_after(10_000, 2_000), 2 * window::LARGE);
+        assert_eq!(receive_buffer_after(40_000, 2_000), 2 * window::LARGE);
     }
 
     #[test]

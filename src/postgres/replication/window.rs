@@ -10,6 +10,7 @@
 //! So it begins small, and is made large once for all when what comes is large on average. Never small again: a window that
 //! shrinks throws away what is under way, and the connection may hang.
 //!
+//! Measured on Linux 6.18. A kernel whose window doesn't follow a buffer that grows later gains nothing, and loses nothing.
 //! Measured with a bare reader and messages of 110, 190, 325, 490 and 740 bytes on average: with the large one it took 2.3,
 //! 1.6, 0.9, 0.4 and 0.5 times as long as with the small one.
 
@@ -19,15 +20,17 @@ pub(super) const SMALL: usize = 8 << 10;
 pub(super) const LARGE: usize = 64 << 10;
 /// From this average on, messages are large, in bytes.
 const LARGE_MESSAGE: usize = 400;
-/// The average is one over so many bytes: a burst of large rows among small ones doesn't decide.
+/// The average is one over so many bytes.
 const AVERAGED_OVER: usize = 16 << 20;
+/// So many averages in a row have to be large: a shorter burst of large rows, or one huge value, doesn't decide.
+const LARGE_IN_A_ROW: u32 = 4;
 
 /// How large the messages are that come.
 #[derive(Debug, Default)]
 pub(super) struct MessageSizes {
     bytes: usize,
     messages: usize,
-    were_large: bool,
+    large_in_a_row: u32,
 }
 
 impl MessageSizes {
@@ -39,13 +42,17 @@ impl MessageSizes {
 
     /// Notes what was read; tells, once, that the messages are large.
     pub(super) fn read(&mut self, bytes: usize) -> bool {
-        self.bytes += bytes;
-        if self.were_large || self.bytes < AVERAGED_OVER {
+        if self.large_in_a_row == LARGE_IN_A_ROW {
             return false;
         }
-        self.were_large = self.bytes >= LARGE_MESSAGE * self.messages;
+        self.bytes += bytes;
+        if self.bytes < AVERAGED_OVER {
+            return false;
+        }
+        let large = self.bytes / LARGE_MESSAGE >= self.messages;
+        self.large_in_a_row = if large { self.large_in_a_row + 1 } else { 0 };
         (self.bytes, self.messages) = (0, 0);
-        self.were_large
+        self.large_in_a_row == LARGE_IN_A_ROW
     }
 }
 
@@ -73,7 +80,8 @@ mod tests {
     fn small_messages_are_never_told_nor_is_a_burst_of_large_ones_among_them() {
         let mut sizes = MessageSizes::default();
         assert_eq!(told(&mut sizes, 1_000_000, 125), 0);
-        assert_eq!(told(&mut sizes, 4_000, 2_000), 0);
+        assert_eq!(told(&mut sizes, 20_000, 2_000), 0);
+        assert_eq!(told(&mut sizes, 1, 20 << 20), 0);
         assert_eq!(told(&mut sizes, 1_000_000, 125), 0);
         assert_eq!(told(&mut sizes, 100_000, 2_000), 1);
     }
