@@ -167,7 +167,7 @@ impl Daemon {
                 if records >= changes {
                     return Ok(Drained { first, seen, last: now, changes });
                 }
-                half_of_the_rest(now - first, records - seen, changes - records)
+                half_of_the_rest(now - first, records.saturating_sub(seen), changes - records)
             };
             std::thread::sleep(pause.clamp(POLL, POLL_MAX));
         }
