@@ -4,6 +4,7 @@
 //! out. So [`Producer::drain`] first waits, with polls that don't block, until nothing is in flight; the commit then
 //! takes well below a millisecond.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,13 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const STALL_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long to look away while records are in flight: a share of the time that it has taken, so that a short wait isn't
 /// made long, and a long one doesn't cost many wake-ups.
-const DRAIN_PAUSE_SHARE: u32 = 4;
+const DRAIN_PAUSE_SHARE: u32 = 8;
 /// No shorter than this: it is short against a commit's 2 ms.
 const DRAIN_PAUSE_MIN: Duration = Duration::from_micros(100);
 /// No longer than this.
 const DRAIN_PAUSE_MAX: Duration = Duration::from_millis(1);
+/// The first time, no longer than this.
+const DRAIN_FIRST_MAX: Duration = Duration::from_millis(5);
 /// How long to look away while librdkafka's queue is full.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// At most so many bytes of a key are shown in an error.
@@ -106,6 +109,8 @@ pub struct Producer {
     inner: BaseProducer<DeliveryContext>,
     last_error: LastError,
     failed: Arc<Mutex<Option<KafkaFault>>>,
+    /// How long it took lately until all records had arrived, when it went fast.
+    fast: Cell<Duration>,
     transactional: bool,
     transaction_timeout: Duration,
 }
@@ -131,6 +136,7 @@ impl Producer {
             inner,
             last_error,
             failed,
+            fast: Cell::default(),
             transactional: transactional_id.is_some(),
             transaction_timeout: set.map_or(TRANSACTION_TIMEOUT, Duration::from_millis),
         })
@@ -221,16 +227,24 @@ impl Producer {
 
     /// Waits until every record has arrived.
     pub fn drain(&self) -> Result<(), KafkaFault> {
+        self.poll()?;
+        if self.inner.in_flight_count() == 0 {
+            return self.check();
+        }
         let mut stall = Stall::new("waiting for Kafka to take the records");
         let began = Instant::now();
-        loop {
-            self.poll()?;
-            if self.inner.in_flight_count() == 0 {
-                return self.check();
-            }
+        // Nothing tells when the last of them is there. Before it has ever been there, there is no need to look.
+        let mut pause = self.fast.get() - self.fast.get() / DRAIN_PAUSE_SHARE;
+        while self.inner.in_flight_count() > 0 {
             stall.check(self)?;
-            std::thread::sleep((began.elapsed() / DRAIN_PAUSE_SHARE).clamp(DRAIN_PAUSE_MIN, DRAIN_PAUSE_MAX));
+            std::thread::sleep(pause.max(DRAIN_PAUSE_MIN));
+            pause = (began.elapsed() / DRAIN_PAUSE_SHARE).min(DRAIN_PAUSE_MAX);
+            self.poll()?;
         }
+        let slower = self.fast.get() + self.fast.get() / DRAIN_PAUSE_SHARE;
+        let took = began.elapsed();
+        self.fast.set(took.min(slower.max(DRAIN_PAUSE_MIN)).min(DRAIN_FIRST_MAX));
+        self.check()
     }
 
     /// Waits until every record has arrived, and commits. When it fails, whether the transaction is in is unknown
