@@ -9,6 +9,7 @@ mod appetite;
 mod batch;
 mod client;
 mod error;
+mod markers;
 mod producer;
 
 pub mod keys;

@@ -24,6 +24,7 @@ use super::appetite::Appetite;
 use super::batch::Batch;
 use super::client::Connection;
 use super::error::KafkaFault;
+use super::markers::Markers;
 use super::positions::{self, Change, StoredPosition};
 use super::producer::Producer;
 use super::shapes::TableShape;
@@ -40,10 +41,6 @@ const KEEP_BATCH_BYTES: usize = 4 << 20;
 const WINDOW_BYTES: usize = 900_000;
 /// The same in records.
 const WINDOW_RECORDS: usize = 9_900;
-/// How long after a commit the first record of the next Kafka transaction is sent at the earliest. A broker answers a
-/// commit before it has written the markers that end the transaction; whoever sends one of the next sooner is told so
-/// (`CONCURRENT_TRANSACTIONS`), and librdkafka asks again only after 20 ms.
-const MARKERS_TAKE: Duration = Duration::from_micros(1_500);
 /// How often librdkafka's events are served while nothing comes.
 const IDLE_POLL: Duration = Duration::from_millis(200);
 /// A Kafka transaction is split when it has lived for this share of its timeout.
@@ -188,6 +185,7 @@ impl Ready {
             begun: false,
             open: None,
             window: Window::default(),
+            markers: Markers::default(),
             committed_at: None,
         };
         let name = format!("sink-{}", options.connector);
@@ -258,6 +256,8 @@ impl Sink {
 /// The open Kafka transaction.
 struct Open {
     since: Instant,
+    /// When its first record was sent.
+    sent: Instant,
     end: Position,
     at_boundary: bool,
     commit_time: Option<i64>,
@@ -270,10 +270,11 @@ struct Open {
 }
 
 impl Open {
-    fn new(since: Instant) -> Self {
+    fn new(since: Instant, sent: Instant) -> Self {
         let (end, held) = (Position::default(), Committed::default());
         Self {
             since,
+            sent,
             end,
             at_boundary: false,
             commit_time: None,
@@ -317,6 +318,7 @@ struct Worker {
     begun: bool,
     open: Option<Open>,
     window: Window,
+    markers: Markers,
     committed_at: Option<Instant>,
 }
 
@@ -377,7 +379,7 @@ impl Worker {
     /// How long the first record of a Kafka transaction is still to wait.
     fn markers_still_take(&self, now: Instant) -> Duration {
         let committed = self.committed_at.filter(|_| self.producer.is_transactional());
-        committed.map_or(Duration::ZERO, |at| MARKERS_TAKE.saturating_sub(now.saturating_duration_since(at)))
+        committed.map_or(Duration::ZERO, |at| self.markers.wait(now.saturating_duration_since(at)))
     }
 
     fn finish(&mut self) -> Result<(), KafkaFault> {
@@ -416,7 +418,7 @@ impl Worker {
         if self.open.is_none() {
             self.begin()?;
             std::thread::sleep(self.markers_still_take(Instant::now()));
-            self.open = Some(Open::new(now));
+            self.open = Some(Open::new(now, Instant::now()));
             self.appetite.wants();
         }
         for record in batch.records() {
@@ -482,6 +484,8 @@ impl Worker {
             self.producer.drain()?;
         }
         send_position(&self.producer, &self.connector, &self.stored)?;
+        self.producer.drain()?;
+        self.markers.arrived(held.bytes, open.sent.elapsed());
         self.producer.commit()?;
         (self.open, self.begun) = (None, false);
         self.window = Window::default();
