@@ -3,6 +3,9 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Rung before or while somebody waits, it is heard: a ring is kept until the bell is [silenced](Self::silence).
 #[derive(Debug)]
@@ -24,6 +27,16 @@ impl Bell {
     pub fn ring(&self) {
         // Full: it has been rung often enough.
         let _ = (&self.rung).write(&[1]);
+    }
+
+    /// Waits for a ring, at most for `limit`, and for less where a signal interrupts; tells whether one is kept.
+    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
+        let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(self, PollFlags::IN)], Some(&limit)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Forgets all rings so far.

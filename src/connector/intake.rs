@@ -38,6 +38,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 const MERGE_WAIT: Duration = Duration::from_millis(2);
 /// How long to wait for data while rows are due, and lack no more than an empty batch to take in exchange.
 const HELD_WAIT: Duration = Duration::from_millis(1);
+/// How long not to look at the socket while few rows come and the sink commits those before them.
+const SATED_WAIT: Duration = Duration::from_millis(10);
 /// How long to wait between two ticks.
 pub(super) const TICK: Duration = Duration::from_millis(20);
 /// How often Postgres, asking for an answer, makes an idle connector store its position out of turn. In a fast
@@ -356,6 +358,12 @@ impl Intake {
         let fill = if wait.is_zero() {
             let appetite = self.sink.appetite();
             let is_soon = appetite.ask() || self.may_hand_over() || self.desk.is_active();
+            if !is_soon && self.pace.is_calm() {
+                // Nothing that came now would go sooner than what will have come by then.
+                self.stream.pause_until(appetite.bell(), SATED_WAIT)?;
+                appetite.bell().silence();
+                return Ok(self.stream.fill(Duration::ZERO)? != Fill::Nothing);
+            }
             let wait = if is_soon { HELD_WAIT } else { TICK };
             let fill = self.stream.fill_or_hear(wait, Some(appetite.bell()))?;
             if fill == Fill::Nothing {

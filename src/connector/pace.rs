@@ -89,6 +89,11 @@ impl Pace {
         linger.saturating_sub(waited)
     }
 
+    /// Whether so little comes that it may lie in the socket for some milliseconds, rather than be taken piece by piece.
+    pub fn is_calm(&self) -> bool {
+        self.frames.share(LOOK_AWAY_FROM_RATE, LOOK_AWAY_FULL_RATE) == 0.0
+    }
+
     /// How long to look away from the socket.
     pub fn look_away(&self, now: Instant) -> Duration {
         let busy = self.last_data.is_some_and(|last| now.saturating_duration_since(last) < BUSY);
@@ -162,11 +167,13 @@ mod tests {
             pace.came(3, 1, now);
         }
         assert_eq!(pace.look_away(now), Duration::ZERO);
+        assert!(pace.is_calm());
         for _ in 0..1_000 {
             now += Duration::from_millis(1);
             pace.came(100, 33, now);
         }
         assert_eq!(pace.look_away(now), LOOK_AWAY);
+        assert!(!pace.is_calm());
         assert_eq!(pace.look_away(now + BUSY), Duration::ZERO);
     }
 }

@@ -69,6 +69,8 @@ pub struct ReplicationStream {
     buffer: ReceiveBuffer,
     outbox: Outbox,
     sizes: MessageSizes,
+    /// The last look at the socket found nothing more in it, just now.
+    emptied: bool,
     /// Why writing failed; no more is written then.
     write_failed: Option<io::Error>,
 }
@@ -77,7 +79,7 @@ impl ReplicationStream {
     /// A stream over `socket`, of which `first` was already read.
     pub(super) fn new(socket: Socket, first: &[u8]) -> Self {
         let (buffer, outbox, sizes) = (ReceiveBuffer::new(first), Outbox::default(), MessageSizes::default());
-        Self { socket, buffer, outbox, sizes, write_failed: None }
+        Self { socket, buffer, outbox, sizes, emptied: false, write_failed: None }
     }
 
     /// Reads what is there; if there is nothing, waits for at most `wait` until there is. Zero does not wait.
@@ -90,9 +92,13 @@ impl ReplicationStream {
     /// The same, but no longer than until the bell rings.
     pub fn fill_or_hear(&mut self, wait: Duration, bell: Option<&Bell>) -> Result<Fill> {
         self.flush();
-        match self.gulp()? {
-            Fill::Nothing if !wait.is_zero() => {}
-            fill => return Ok(fill),
+        // While little comes, every second call would be in vain.
+        let wait_first = std::mem::take(&mut self.emptied) && !wait.is_zero();
+        if !wait_first {
+            match self.gulp()? {
+                Fill::Nothing if !wait.is_zero() => {}
+                fill => return Ok(fill),
+            }
         }
         let deadline = Instant::now() + wait;
         loop {
@@ -117,6 +123,7 @@ impl ReplicationStream {
 
     /// Reads until the socket is empty or the buffer full.
     fn gulp(&mut self) -> Result<Fill> {
+        self.emptied = false;
         let mut total = 0;
         loop {
             let room = self.buffer.room()?;
@@ -139,7 +146,10 @@ impl ReplicationStream {
                     }
                 }
                 // Whatever it is, it comes again when there is nothing else to report.
-                Err(_) if total > 0 => return Ok(Fill::Data(total)),
+                Err(error) if total > 0 => {
+                    self.emptied = error.kind() == io::ErrorKind::WouldBlock;
+                    return Ok(Fill::Data(total));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Fill::Nothing),
                 Err(error) => return Err(error.into()),
             }
@@ -187,6 +197,15 @@ impl ReplicationStream {
     pub fn pause(&mut self, duration: Duration) {
         self.flush();
         std::thread::sleep(duration);
+        self.emptied = false;
+    }
+
+    /// The same until the bell rings, but for at most `limit`.
+    pub fn pause_until(&mut self, bell: &Bell, limit: Duration) -> Result<()> {
+        self.flush();
+        self.emptied = false;
+        bell.wait(limit)?;
+        Ok(())
     }
 
     /// Tells the server how far we are. The slot moves to `flushed`: what lies before it will never be sent again.
