@@ -41,6 +41,10 @@ const KEEP_BATCH_BYTES: usize = 4 << 20;
 const WINDOW_BYTES: usize = 900_000;
 /// The same in records.
 const WINDOW_RECORDS: usize = 9_900;
+/// How long a Kafka transaction takes what comes, although it could be committed. librdkafka waits 1 ms after the first
+/// record before it asks the broker to add the record's partition; until the answer is there it sends none, so what comes
+/// in this time is as soon there as if it had come before.
+const TAKES_MORE: Duration = Duration::from_millis(1);
 /// How often librdkafka's events are served while nothing comes.
 const IDLE_POLL: Duration = Duration::from_millis(200);
 /// A Kafka transaction is split when it has lived for this share of its timeout.
@@ -258,6 +262,10 @@ struct Open {
     since: Instant,
     /// When its first record was sent.
     sent: Instant,
+    /// Until then it waits for more, if nothing more is there.
+    takes_until: Instant,
+    /// The position that it holds already.
+    stated: Option<Position>,
     end: Position,
     at_boundary: bool,
     commit_time: Option<i64>,
@@ -275,6 +283,8 @@ impl Open {
         Self {
             since,
             sent,
+            takes_until: sent,
+            stated: None,
             end,
             at_boundary: false,
             commit_time: None,
@@ -353,13 +363,18 @@ impl Worker {
     /// Gets ready for the next Kafka transaction, says so, and waits for what it is to hold.
     fn wait_for_work(&mut self, incoming: &Receiver<Work>) -> Result<(), KafkaFault> {
         let mut came = None;
-        if self.open.is_none() {
-            self.begin()?;
-            came = incoming.recv_timeout(self.markers_still_take(Instant::now())).ok();
+        let mut wait = IDLE_POLL;
+        match &self.open {
+            None => {
+                self.begin()?;
+                came = incoming.recv_timeout(self.markers_still_take(Instant::now())).ok();
+            }
+            Some(open) if open.at_boundary => wait = open.takes_until.saturating_duration_since(Instant::now()),
+            Some(_) => {}
         }
         if came.is_none() {
             self.appetite.wants();
-            came = incoming.recv_timeout(IDLE_POLL).ok();
+            came = incoming.recv_timeout(wait).ok();
         }
         match came {
             Some(work) => self.take(work),
@@ -418,7 +433,16 @@ impl Worker {
         if self.open.is_none() {
             self.begin()?;
             std::thread::sleep(self.markers_still_take(Instant::now()));
-            self.open = Some(Open::new(now, Instant::now()));
+            let mut open = Open::new(now, Instant::now());
+            if self.producer.is_transactional() && batch.at_boundary {
+                // Its partition is added together with those of the rows.
+                self.stored.position = batch.end;
+                self.stored.commit_time = batch.commit_time.or(self.stored.commit_time);
+                send_position(&self.producer, &self.connector, &self.stored)?;
+                open.stated = Some(batch.end);
+                open.takes_until += TAKES_MORE;
+            }
+            self.open = Some(open);
             self.appetite.wants();
         }
         for record in batch.records() {
@@ -457,7 +481,12 @@ impl Worker {
         let age = now.saturating_duration_since(open.since);
         match open.at_boundary {
             // Rows of the stream don't wait for one chunk after the other.
-            true => !more || open.held.bytes >= self.max_bytes || age >= self.max_age || (open.streamed && open.read),
+            true => {
+                (!more && now >= open.takes_until)
+                    || open.held.bytes >= self.max_bytes
+                    || age >= self.max_age
+                    || (open.streamed && open.read)
+            }
             false => age >= self.split_after,
         }
     }
@@ -483,7 +512,9 @@ impl Worker {
         if !self.producer.is_transactional() && !shapes.is_empty() {
             self.producer.drain()?;
         }
-        send_position(&self.producer, &self.connector, &self.stored)?;
+        if changed || open.stated != Some(open.end) {
+            send_position(&self.producer, &self.connector, &self.stored)?;
+        }
         self.producer.drain()?;
         self.markers.arrived(held.bytes, open.sent.elapsed());
         self.producer.commit()?;
