@@ -246,7 +246,7 @@ fn measure(bench: &Bench, report: &mut Report, measure: &Measure) -> Result<()> 
         Measure::Split(size) => All::Split.measure(bench, report, size),
         Measure::Snapshot { size, part } if part.is_empty() => All::Snapshot.measure(bench, report, size),
         Measure::Snapshot { size, part } => {
-            let (rows, runs) = size.or(2_000_000, 3);
+            let (rows, runs) = All::Snapshot.size(size);
             snapshot_of(bench, report, rows, runs, part)
         }
         Measure::Latency(pace) => latencies(bench, report, pace.load()),
@@ -307,9 +307,9 @@ fn all(bench: &Bench, report: &mut Report, from: All) -> Result<()> {
 }
 
 impl All {
-    /// Measures this part, as large as asked for.
-    fn measure(self, bench: &Bench, report: &mut Report, size: &Size) -> Result<()> {
-        let (rows, runs) = match self {
+    /// Rows and runs: as asked for, or this part's own.
+    fn size(self, size: &Size) -> (u64, u64) {
+        match self {
             All::Limits | All::Latency => size.or(1_000_000, 1),
             All::Drain => size.or(1_000_000, 3),
             All::Big => size.or(2_000_000, 2),
@@ -318,7 +318,11 @@ impl All {
             All::Wide => size.or(100_000, 2),
             All::Many | All::Split => size.or(500_000, 2),
             All::Snapshot => size.or(2_000_000, 3),
-        };
+        }
+    }
+
+    fn measure(self, bench: &Bench, report: &mut Report, size: &Size) -> Result<()> {
+        let (rows, runs) = self.size(size);
         match self {
             All::Limits if !bench.takes_part(Family::Limits) => Ok(()),
             All::Split if !bench.takes_part(Family::Tablecast) => Ok(()),

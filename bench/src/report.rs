@@ -170,12 +170,10 @@ impl Spread {
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
-        let at = |share: f64| quantile(&figures, share);
-        // Of an even count, the middle of the two in the middle: of two runs neither is the better one.
-        let count = figures.len();
-        let of_two = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
-        let median = (of_two(count.saturating_sub(1) / 2) + of_two(count / 2)) / 2.0;
-        Self { min: at(0.0), median, max: at(1.0) }
+        let last = figures.len().saturating_sub(1);
+        let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
+        // Of an even count, the mean of the two in the middle: of two runs neither is the better one.
+        Self { min: at(0), median: f64::midpoint(at(last / 2), at(last.div_ceil(2))), max: at(last) }
     }
 
     /// As a table's cell; a single figure stands alone.
