@@ -4,7 +4,7 @@
 //! next one sooner is told so (`CONCURRENT_TRANSACTIONS`), and librdkafka, which tells nobody, asks again only after 20 ms.
 //! How long the markers take depends on the cluster: a millisecond on one broker, several where they are replicated.
 //!
-//! So the wait is learned. A small transaction whose records took 20 ms to arrive may have met that answer, or a broker
+//! So the wait is learned. A small transaction whose commit waited 20 ms for its records may have met that answer, or a broker
 //! that paused: the first comes again and again while the wait is too short, the second seldom. Two within
 //! [`NEAR`] transactions make the wait longer, and it slowly shrinks again. No more rests on it than latency.
 //!
@@ -45,7 +45,7 @@ impl Markers {
         self.wait.saturating_sub(since_commit)
     }
 
-    /// The records of a transaction, of so many bytes, have arrived so long after the first was sent.
+    /// The records of a transaction, of so many bytes, have arrived so long after its commit was due.
     pub(super) fn arrived(&mut self, bytes: u64, took: Duration) {
         if bytes > SMALL {
             return;

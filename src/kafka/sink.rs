@@ -260,8 +260,6 @@ impl Sink {
 /// The open Kafka transaction.
 struct Open {
     since: Instant,
-    /// When its first record was sent.
-    sent: Instant,
     /// Until then it waits for more, if nothing more is there.
     takes_until: Instant,
     /// The position that it holds already.
@@ -278,12 +276,11 @@ struct Open {
 }
 
 impl Open {
-    fn new(since: Instant, sent: Instant) -> Self {
+    fn new(since: Instant, takes_until: Instant) -> Self {
         let (end, held) = (Position::default(), Committed::default());
         Self {
             since,
-            sent,
-            takes_until: sent,
+            takes_until,
             stated: None,
             end,
             at_boundary: false,
@@ -425,25 +422,31 @@ impl Worker {
         Ok(())
     }
 
+    /// Opens the Kafka transaction that this batch is the first of. If it could be the last, too, the position is stated
+    /// at once: its partition is then added together with those of the rows.
+    fn open_with(&mut self, batch: &Batch) -> Result<(), KafkaFault> {
+        let since = Instant::now();
+        self.begin()?;
+        std::thread::sleep(self.markers_still_take(since));
+        let mut open = Open::new(since, Instant::now());
+        if self.producer.is_transactional() && batch.at_boundary {
+            self.stored.position = batch.end;
+            self.stored.commit_time = batch.commit_time.or(self.stored.commit_time);
+            send_position(&self.producer, &self.connector, &self.stored)?;
+            open.stated = Some(batch.end);
+            open.takes_until += TAKES_MORE;
+        }
+        self.open = Some(open);
+        self.appetite.wants();
+        Ok(())
+    }
+
     fn write(&mut self, mut batch: Batch) -> Result<(), KafkaFault> {
         if !batch.pendings().is_empty() {
             return Err(KafkaFault::Incomplete);
         }
-        let now = Instant::now();
         if self.open.is_none() {
-            self.begin()?;
-            std::thread::sleep(self.markers_still_take(Instant::now()));
-            let mut open = Open::new(now, Instant::now());
-            if self.producer.is_transactional() && batch.at_boundary {
-                // Its partition is added together with those of the rows.
-                self.stored.position = batch.end;
-                self.stored.commit_time = batch.commit_time.or(self.stored.commit_time);
-                send_position(&self.producer, &self.connector, &self.stored)?;
-                open.stated = Some(batch.end);
-                open.takes_until += TAKES_MORE;
-            }
-            self.open = Some(open);
-            self.appetite.wants();
+            self.open_with(&batch)?;
         }
         for record in batch.records() {
             let topic = &batch.topics[record.topic.0 as usize];
@@ -491,6 +494,7 @@ impl Worker {
         }
     }
 
+    /// Commits what is open; `now` is when that was found to be due.
     fn commit(&mut self, now: Instant) -> Result<(), KafkaFault> {
         self.appetite.has_enough();
         let Some(open) = &mut self.open else { return Ok(()) };
@@ -516,7 +520,7 @@ impl Worker {
             send_position(&self.producer, &self.connector, &self.stored)?;
         }
         self.producer.drain()?;
-        self.markers.arrived(held.bytes, open.sent.elapsed());
+        self.markers.arrived(held.bytes, now.elapsed());
         self.producer.commit()?;
         (self.open, self.begun) = (None, false);
         self.window = Window::default();
