@@ -31,8 +31,7 @@ impl Bell {
 
     /// Waits for a ring, at most for `limit`, and for less where a signal interrupts; tells whether one is kept.
     pub fn wait(&self, limit: Duration) -> io::Result<bool> {
-        let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(self, PollFlags::IN)], Some(&limit)) {
+        match poll(&mut [PollFd::new(self, PollFlags::IN)], Some(&timespec(limit))) {
             Ok(ready) => Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
@@ -44,6 +43,11 @@ impl Bell {
         let mut rings = [0; 64];
         while matches!((&self.heard).read(&mut rings), Ok(count) if count > 0) {}
     }
+}
+
+/// As poll(2) takes it.
+pub(crate) fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
 }
 
 impl AsFd for Bell {

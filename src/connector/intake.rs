@@ -32,14 +32,14 @@ use crate::snapshot::Desk;
 const BATCH_BYTES: usize = 800_000;
 /// A batch that has grown to this is handed over at once, within a transaction.
 pub(super) const BATCH_BYTES_WITHIN: usize = BATCH_BYTES + (256 << 10);
+/// With fewer bytes that wait for the sink, few rows more may lie in the socket.
+const CALM_BYTES: usize = 64 << 10;
 /// How long to wait for data while there is nothing else to do.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// The same while a table is read: what was read may have to be merged.
 const MERGE_WAIT: Duration = Duration::from_millis(2);
 /// How long to wait for data while rows are due, and lack no more than an empty batch to take in exchange.
 const HELD_WAIT: Duration = Duration::from_millis(1);
-/// How long not to look at the socket while few rows come and the sink commits those before them.
-const SATED_WAIT: Duration = Duration::from_millis(10);
 /// How long to wait between two ticks.
 pub(super) const TICK: Duration = Duration::from_millis(20);
 /// How often Postgres, asking for an answer, makes an idle connector store its position out of turn. In a fast
@@ -358,9 +358,9 @@ impl Intake {
         let fill = if wait.is_zero() {
             let appetite = self.sink.appetite();
             let is_soon = appetite.ask() || self.may_hand_over() || self.desk.is_active();
-            if !is_soon && self.pace.is_calm() {
-                // Nothing that came now would go sooner than what will have come by then.
-                self.stream.pause_until(appetite.bell(), SATED_WAIT)?;
+            if !is_soon && self.pace.is_calm() && self.batch.weight() < CALM_BYTES {
+                // What comes now goes no sooner than what will have come by then (but for values to be looked up).
+                self.stream.pause_until(appetite.bell(), TICK)?;
                 appetite.bell().silence();
                 return Ok(self.stream.fill(Duration::ZERO)? != Fill::Nothing);
             }

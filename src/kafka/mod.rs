@@ -10,6 +10,7 @@ mod batch;
 mod client;
 mod error;
 mod markers;
+mod open;
 mod producer;
 
 pub mod keys;

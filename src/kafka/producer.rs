@@ -28,8 +28,10 @@ const DRAIN_PAUSE_SHARE: u32 = 8;
 const DRAIN_PAUSE_MIN: Duration = Duration::from_micros(100);
 /// No longer than this.
 const DRAIN_PAUSE_MAX: Duration = Duration::from_millis(1);
-/// The first time, no longer than this.
+/// The first time, no longer than this, whatever it took before: a small transaction may follow large ones.
 const DRAIN_FIRST_MAX: Duration = Duration::from_millis(5);
+/// The share by which what a fast drain takes follows what takes longer.
+const FAST_RISES_BY: u32 = 8;
 /// How long to look away while librdkafka's queue is full.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// At most so many bytes of a key are shown in an error.
@@ -232,18 +234,21 @@ impl Producer {
             return self.check();
         }
         let mut stall = Stall::new("waiting for Kafka to take the records");
-        let began = Instant::now();
+        let (began, mut looks) = (Instant::now(), 0);
         // Nothing tells when the last of them is there. Before it has ever been there, there is no need to look.
-        let mut pause = self.fast.get() - self.fast.get() / DRAIN_PAUSE_SHARE;
+        let fast = self.fast.get().max(DRAIN_PAUSE_MIN);
+        let first = fast - fast / DRAIN_PAUSE_SHARE;
+        let mut pause = first;
         while self.inner.in_flight_count() > 0 {
             stall.check(self)?;
-            std::thread::sleep(pause.max(DRAIN_PAUSE_MIN));
-            pause = (began.elapsed() / DRAIN_PAUSE_SHARE).min(DRAIN_PAUSE_MAX);
+            std::thread::sleep(pause);
+            pause = (began.elapsed() / DRAIN_PAUSE_SHARE).clamp(DRAIN_PAUSE_MIN, DRAIN_PAUSE_MAX);
             self.poll()?;
+            looks += 1;
         }
-        let slower = self.fast.get() + self.fast.get() / DRAIN_PAUSE_SHARE;
-        let took = began.elapsed();
-        self.fast.set(took.min(slower.max(DRAIN_PAUSE_MIN)).min(DRAIN_FIRST_MAX));
+        // There at the first look: since when, nobody knows.
+        let took = if looks == 1 { first / 2 } else { began.elapsed() };
+        self.fast.set(took.min(fast + fast / FAST_RISES_BY).min(DRAIN_FIRST_MAX));
         self.check()
     }
 

@@ -1,8 +1,8 @@
 //! The sink: a thread that writes batches to Kafka, and the position with them.
 //!
 //! Exactly once: a Kafka transaction begins with the first batch after a commit and ends at a batch that ends between
-//! two source transactions: as soon as no other batch waits, or at the limits of bytes and age. The position is its last
-//! record. Only a source transaction that would outlive the Kafka transaction's timeout is split, with the ordinal that
+//! two source transactions: as soon as no other batch waits, or at the limits of bytes and age. The last position in it
+//! counts; a small one states where it ends at its beginning, too ([`open`](super::open)). Only a source transaction that would outlive the Kafka transaction's timeout is split, with the ordinal that
 //! says where.
 //!
 //! At least once: the position is written after every record before it has arrived.
@@ -25,7 +25,8 @@ use super::batch::Batch;
 use super::client::Connection;
 use super::error::KafkaFault;
 use super::markers::Markers;
-use super::positions::{self, Change, StoredPosition};
+use super::open::{Limits, Open};
+use super::positions::{self, StoredPosition};
 use super::producer::Producer;
 use super::shapes::TableShape;
 use crate::position::Position;
@@ -41,10 +42,6 @@ const KEEP_BATCH_BYTES: usize = 4 << 20;
 const WINDOW_BYTES: usize = 900_000;
 /// The same in records.
 const WINDOW_RECORDS: usize = 9_900;
-/// How long a Kafka transaction takes what comes, although it could be committed. librdkafka waits 1 ms after the first
-/// record before it asks the broker to add the record's partition; until the answer is there it sends none, so what comes
-/// in this time is as soon there as if it had come before.
-const TAKES_MORE: Duration = Duration::from_millis(1);
 /// How often librdkafka's events are served while nothing comes.
 const IDLE_POLL: Duration = Duration::from_millis(200);
 /// A Kafka transaction is split when it has lived for this share of its timeout.
@@ -175,15 +172,17 @@ impl Ready {
             let _ = outgoing.send(Batch::default());
         }
         let appetite = Arc::new(Appetite::new()?);
-        let split_after = self.producer.transaction_timeout().mul_f64(SPLIT_AT);
+        let limits = Limits {
+            bytes: options.batch_max_bytes as u64,
+            age: options.batch_max_latency,
+            split_after: self.producer.transaction_timeout().mul_f64(SPLIT_AT),
+        };
         let worker = Worker {
             producer: self.producer,
             connector: options.connector.clone(),
             stored,
             observer,
-            max_bytes: options.batch_max_bytes as u64,
-            max_age: options.batch_max_latency,
-            split_after,
+            limits,
             outgoing,
             appetite: Arc::clone(&appetite),
             begun: false,
@@ -257,42 +256,6 @@ impl Sink {
     }
 }
 
-/// The open Kafka transaction.
-struct Open {
-    since: Instant,
-    /// Until then it waits for more, if nothing more is there.
-    takes_until: Instant,
-    /// The position that it holds already.
-    stated: Option<Position>,
-    end: Position,
-    at_boundary: bool,
-    commit_time: Option<i64>,
-    changes: Vec<Change>,
-    held: Committed,
-    /// It holds rows of the stream.
-    streamed: bool,
-    /// It holds a chunk of a table.
-    read: bool,
-}
-
-impl Open {
-    fn new(since: Instant, takes_until: Instant) -> Self {
-        let (end, held) = (Position::default(), Committed::default());
-        Self {
-            since,
-            takes_until,
-            stated: None,
-            end,
-            at_boundary: false,
-            commit_time: None,
-            changes: Vec::new(),
-            held,
-            streamed: false,
-            read: false,
-        }
-    }
-}
-
 /// What was handed to librdkafka since it last held nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
@@ -316,9 +279,7 @@ struct Worker {
     connector: String,
     stored: StoredPosition,
     observer: Arc<dyn SinkObserver>,
-    max_bytes: u64,
-    max_age: Duration,
-    split_after: Duration,
+    limits: Limits,
     outgoing: Sender<Batch>,
     appetite: Arc<Appetite>,
     /// The producer's transaction has begun, of which Kafka knows when the first record comes.
@@ -349,7 +310,7 @@ impl Worker {
                 Err(TryRecvError::Disconnected) => return self.finish(),
             };
             let now = Instant::now();
-            if self.is_due(more, now) {
+            if self.open.as_ref().is_some_and(|open| open.is_due(more, now, &self.limits)) {
                 self.commit(now)?;
             } else if !more {
                 self.wait_for_work(incoming)?;
@@ -366,8 +327,7 @@ impl Worker {
                 self.begin()?;
                 came = incoming.recv_timeout(self.markers_still_take(Instant::now())).ok();
             }
-            Some(open) if open.at_boundary => wait = open.takes_until.saturating_duration_since(Instant::now()),
-            Some(_) => {}
+            Some(open) => wait = open.takes_for(Instant::now()).unwrap_or(IDLE_POLL),
         }
         if came.is_none() {
             self.appetite.wants();
@@ -422,19 +382,19 @@ impl Worker {
         Ok(())
     }
 
-    /// Opens the Kafka transaction that this batch is the first of. If it could be the last, too, the position is stated
-    /// at once: its partition is then added together with those of the rows.
+    /// Opens the Kafka transaction that this batch is the first of.
     fn open_with(&mut self, batch: &Batch) -> Result<(), KafkaFault> {
         let since = Instant::now();
         self.begin()?;
         std::thread::sleep(self.markers_still_take(since));
-        let mut open = Open::new(since, Instant::now());
-        if self.producer.is_transactional() && batch.at_boundary {
+        let now = Instant::now();
+        let begun_after = self.committed_at.map(|at| now.saturating_duration_since(at));
+        let mut open = Open::new(since, now, begun_after);
+        if self.producer.is_transactional() && Open::is_to_be_stated_first(batch) {
             self.stored.position = batch.end;
             self.stored.commit_time = batch.commit_time.or(self.stored.commit_time);
             send_position(&self.producer, &self.connector, &self.stored)?;
-            open.stated = Some(batch.end);
-            open.takes_until += TAKES_MORE;
+            open.stated(batch);
         }
         self.open = Some(open);
         self.appetite.wants();
@@ -444,6 +404,9 @@ impl Worker {
     fn write(&mut self, mut batch: Batch) -> Result<(), KafkaFault> {
         if !batch.pendings().is_empty() {
             return Err(KafkaFault::Incomplete);
+        }
+        if self.open.as_ref().is_some_and(|open| !open.takes(&batch)) {
+            self.commit(Instant::now())?;
         }
         if self.open.is_none() {
             self.open_with(&batch)?;
@@ -459,16 +422,8 @@ impl Worker {
         }
         self.producer.poll()?;
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.end = batch.end;
-        open.at_boundary = batch.at_boundary;
-        open.commit_time = batch.commit_time.or(open.commit_time);
-        open.held.records += batch.len() as u64;
-        open.held.bytes += batch.byte_len() as u64;
-        open.held.transactions += batch.transactions;
-        open.changes.append(&mut batch.changes);
+        open.add(&mut batch);
         let home = batch.home.take();
-        open.streamed |= home.is_none() && !batch.is_empty();
-        open.read |= home.is_some();
         batch.clear(KEEP_BATCH_BYTES);
         match home {
             Some(home) => home.take_back(batch),
@@ -478,22 +433,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether to commit now; `more` says whether other batches may be waiting.
-    fn is_due(&self, more: bool, now: Instant) -> bool {
-        let Some(open) = &self.open else { return false };
-        let age = now.saturating_duration_since(open.since);
-        match open.at_boundary {
-            // Rows of the stream don't wait for one chunk after the other.
-            true => {
-                (!more && now >= open.takes_until)
-                    || open.held.bytes >= self.max_bytes
-                    || age >= self.max_age
-                    || (open.streamed && open.read)
-            }
-            false => age >= self.split_after,
-        }
-    }
-
     /// Commits what is open; `now` is when that was found to be due.
     fn commit(&mut self, now: Instant) -> Result<(), KafkaFault> {
         self.appetite.has_enough();
@@ -501,6 +440,7 @@ impl Worker {
         if !open.at_boundary {
             self.observer.split(open.end);
         }
+        let lacks_position = open.lacks_position();
         let changed = !open.changes.is_empty();
         let shapes: BTreeSet<String> = open.changes.drain(..).filter_map(|change| self.stored.apply(change)).collect();
         self.stored.position = open.end;
@@ -516,11 +456,11 @@ impl Worker {
         if !self.producer.is_transactional() && !shapes.is_empty() {
             self.producer.drain()?;
         }
-        if changed || open.stated != Some(open.end) {
+        if lacks_position {
             send_position(&self.producer, &self.connector, &self.stored)?;
         }
         self.producer.drain()?;
-        self.markers.arrived(held.bytes, now.elapsed());
+        self.markers.arrived(held.bytes, open.begun_after, now.elapsed());
         self.producer.commit()?;
         (self.open, self.begun) = (None, false);
         self.window = Window::default();

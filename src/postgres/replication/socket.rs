@@ -13,13 +13,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt;
 
 use super::endpoint::{Keepalives, Target};
 use super::tls::TlsSocket;
 use super::window;
-use crate::bell::Bell;
+use crate::bell::{Bell, timespec};
 
 /// How long a reader may look away from a TCP connection within this machine: what the walsender writes meanwhile lies in
 /// its own buffer, of megabytes.
@@ -179,10 +179,6 @@ pub(super) fn wait(
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
 }
 
 /// Tries each address in turn; the last error counts.

@@ -197,6 +197,7 @@ impl ReplicationStream {
     pub fn pause(&mut self, duration: Duration) {
         self.flush();
         std::thread::sleep(duration);
+        // By now something is there.
         self.emptied = false;
     }
 
@@ -331,8 +332,30 @@ mod tests {
         assert_eq!(stream.fill_or_hear(Duration::from_millis(1), Some(&bell)).unwrap(), Fill::Nothing);
     }
 
-    /// The stream over a TCP connection within this machine, and how large its receive buffer is when so many frames of a
-    /// size have come, all of them.
+    #[test]
+    fn a_socket_that_was_just_emptied_is_waited_for_until_data_or_a_bell_or_its_end_comes() {
+        let (mut server, client) = UnixStream::pair().unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut stream = ReplicationStream::new(Socket::Unix(client), &[]);
+        let (bell, long) = (Bell::new().unwrap(), Duration::from_secs(60));
+        let frame = xlog_data(1, 1, b"x");
+        let empty = |stream: &mut ReplicationStream, server: &mut UnixStream| {
+            server.write_all(&frame).unwrap();
+            assert_eq!(stream.fill(long).unwrap(), Fill::Data(frame.len()));
+            while stream.next_frame().unwrap().is_some() {}
+            assert!(stream.emptied);
+        };
+        empty(&mut stream, &mut server);
+        empty(&mut stream, &mut server);
+        bell.ring();
+        assert_eq!(stream.fill_or_hear(long, Some(&bell)).unwrap(), Fill::Nothing);
+        empty(&mut stream, &mut server);
+        drop(server);
+        assert!(matches!(stream.fill(long), Err(ReplicationError::Closed { .. })));
+    }
+
+    /// How large the receive buffer of a TCP connection within this machine is when so many frames of a size have come, all
+    /// of them.
     fn receive_buffer_after(frames: u64, size: usize) -> usize {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
