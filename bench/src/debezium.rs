@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::Bench;
 use crate::http;
 use crate::process::{Watched, log_tail};
 use crate::source::{PUBLICATION, Source};
 use crate::topic;
+use crate::{Bench, wait_until};
 
 /// How long a start may take; a JVM that has two cores to share is in no hurry.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// How long a worker may take to end.
+const FAREWELL: Duration = Duration::from_secs(60);
 
 /// How often the last topic is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -238,9 +240,12 @@ impl Worker {
         self.stop()
     }
 
-    fn stop(self) -> Result<()> {
+    /// Kafka Connect, asked to end while it starts a connector, may never do it: it is killed then, as it is dropped.
+    fn stop(mut self) -> Result<()> {
         self.process.terminate()?;
-        self.process.wait()?;
+        if wait_until(FAREWELL, || Ok(self.process.has_ended())).is_err() {
+            eprintln!("Kafka Connect didn't end within {FAREWELL:?}");
+        }
         Ok(())
     }
 }
