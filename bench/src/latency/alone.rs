@@ -19,7 +19,7 @@ use crate::topic;
 
 /// Until the broker has written the markers of the transaction before, less what librdkafka waits by itself: whoever begins
 /// sooner waits for longer.
-const MARKERS_TAKE: Duration = Duration::from_micros(1_000);
+const MARKERS_TAKE: Duration = Duration::from_micros(1_500);
 /// About as large as the 11-column table's records, and as a stored position.
 const VALUE: [u8; 140] = [b'x'; 140];
 
