@@ -2,8 +2,8 @@
 //!
 //! Exactly once: a Kafka transaction begins with the first batch after a commit and ends at a batch that ends between
 //! two source transactions: as soon as no other batch waits, or at the limits of bytes and age. The last position in it
-//! counts; a small one states where it ends at its beginning, too ([`open`](super::open)). Only a source transaction that would outlive the Kafka transaction's timeout is split, with the ordinal that
-//! says where.
+//! counts; a small one states where it ends at its beginning, too (`kafka::open`). Only a source transaction that would
+//! outlive the Kafka transaction's timeout is split, with the ordinal that says where.
 //!
 //! At least once: the position is written after every record before it has arrived.
 //!
