@@ -391,9 +391,7 @@ impl Worker {
         let begun_after = self.committed_at.map(|at| now.saturating_duration_since(at));
         let mut open = Open::new(since, now, begun_after);
         if self.producer.is_transactional() && Open::is_to_be_stated_first(batch) {
-            self.stored.position = batch.end;
-            self.stored.commit_time = batch.commit_time.or(self.stored.commit_time);
-            send_position(&self.producer, &self.connector, &self.stored)?;
+            self.state_position(batch.end, batch.commit_time)?;
             open.stated(batch);
         }
         self.open = Some(open);
@@ -433,6 +431,13 @@ impl Worker {
         Ok(())
     }
 
+    /// Moves to a position, and sends it.
+    fn state_position(&mut self, end: Position, commit_time: Option<i64>) -> Result<(), KafkaFault> {
+        self.stored.position = end;
+        self.stored.commit_time = commit_time.or(self.stored.commit_time);
+        send_position(&self.producer, &self.connector, &self.stored)
+    }
+
     /// Commits what is open; `now` is when that was found to be due.
     fn commit(&mut self, now: Instant) -> Result<(), KafkaFault> {
         self.appetite.has_enough();
@@ -443,9 +448,7 @@ impl Worker {
         let lacks_position = open.lacks_position();
         let changed = !open.changes.is_empty();
         let shapes: BTreeSet<String> = open.changes.drain(..).filter_map(|change| self.stored.apply(change)).collect();
-        self.stored.position = open.end;
-        self.stored.commit_time = open.commit_time.or(self.stored.commit_time);
-        let held = open.held;
+        let (end, commit_time, begun_after, held) = (open.end, open.commit_time, open.begun_after, open.held);
         // Without Kafka transactions: a version is known to be in the topic before the position passes its first row.
         if !self.producer.is_transactional() {
             self.producer.drain()?;
@@ -457,13 +460,12 @@ impl Worker {
             self.producer.drain()?;
         }
         if lacks_position {
-            send_position(&self.producer, &self.connector, &self.stored)?;
+            self.state_position(end, commit_time)?;
         }
-        self.producer.drain()?;
-        self.markers.arrived(held.bytes, open.begun_after, now.elapsed());
+        self.drain()?;
+        self.markers.arrived(held.bytes, begun_after, now.elapsed());
         self.producer.commit()?;
         (self.open, self.begun) = (None, false);
-        self.window = Window::default();
         self.committed_at = Some(Instant::now());
         if changed {
             self.observer.changed(&self.stored);

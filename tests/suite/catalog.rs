@@ -278,7 +278,8 @@ fn a_table_is_empty_until_a_row_is_in_it_or_in_a_partition() {
 fn columns_whose_values_may_be_out_of_the_row_are_told() {
     let (database, control) = source(
         "CREATE DOMAIN place AS text; CREATE DOMAIN price AS numeric(12, 2); CREATE DOMAIN net_price AS price;
-         CREATE TABLE t (id int PRIMARY KEY, n numeric, p price, net net_price, addr inet, plain text, at place, body text, raw bytea);
+         CREATE TABLE t (id int PRIMARY KEY, n numeric, p price, net net_price, addr inet, plain text, at place, body text,
+             raw bytea);
          ALTER TABLE t ALTER plain SET STORAGE PLAIN, ALTER at SET STORAGE MAIN, ALTER raw SET STORAGE EXTERNAL;
          CREATE TABLE small (id int PRIMARY KEY, n numeric)",
     );
