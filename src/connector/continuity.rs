@@ -5,6 +5,8 @@
 //! two comes again and is skipped. A slot that was dropped and created anew starts at the end of the WAL of its day; if
 //! that is past the stored position, something may lie between, and if it is not, nothing does. Whatever can't be
 //! shown to hold is a [`Gap`], each with its own remedy; none is guessed away.
+//!
+//! Where Kafka loses what it has called committed, the slot is past the stored position, too.
 
 use crate::config::Connector;
 use crate::kafka::positions::{Origin, StoredPosition};
@@ -54,7 +56,8 @@ pub enum Gap {
     SlotInvalidated { slot: String, reason: String },
     #[error(
         "slot {slot:?} starts at {confirmed}, past the stored position {stored}: it was created anew or moved by \
-         another reader, and the changes in between are lost"
+         another reader, or Kafka has lost a transaction that it had committed (see KAFKA-20734); the changes in between \
+         are lost"
     )]
     SlotAhead { slot: String, confirmed: Lsn, stored: Lsn },
     #[error("the source is another cluster: its system identifier is {now}, the stored position is of {stored}")]

@@ -47,7 +47,9 @@ pub fn wait_until_settled(connection: &Connection, topic: &str) -> Result<(), Ka
                 return Err(KafkaFault::Stalled {
                     doing: format!("waiting for a transaction on topic {topic:?} that another producer left open"),
                     seconds: SETTLE_TIMEOUT.as_secs(),
-                    last: "it ends when that producer comes back, or times out".to_owned(),
+                    last: "it ends when that producer comes back, or times out; one that hangs for ever, \
+                           `kafka-transactions.sh find-hanging` shows"
+                        .to_owned(),
                 });
             }
             std::thread::sleep(SETTLE_PAUSE);
