@@ -94,7 +94,7 @@ maven() {
 }
 
 fetch_kafka() {
-    maven dependency:copy-dependencies@kafka -Dfolder="$1"
+    maven dependency:copy-dependencies@kafka -Dfolder="$1" -Dkafka.version="$KAFKA_VERSION"
 }
 
 fetch_registry() {

@@ -1,7 +1,9 @@
 # shellcheck shell=bash
 # Apache Kafka in KRaft mode, one node that is broker and controller.
 
-KAFKA_VERSION=4.3.0
+# Kafka 4.3.0 to 4.4.0 leave out a transaction's markers for a partition that has no leader, as when the only broker comes
+# or goes, and call the transaction complete (KAFKA-20734): it is committed, and hangs or is aborted.
+KAFKA_VERSION=${KAFKA_VERSION:-4.2.1}
 
 # A short start on few cores: a small collector, and the classes as the JVM has prepared them (4.3 s without, 2 s with).
 # KAFKA_JVM_OPTIONS are others, for where its pauses matter.
@@ -31,9 +33,6 @@ group.initial.rebalance.delay.ms=0
 # A broker that was killed may come back when its session has run out: after 9 s by default.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
-# While a partition has no leader, Kafka 4.3 and 4.4 leave out a transaction's markers for it and call the transaction
-# complete (KAFKA-20734): it is committed, and hangs or is aborted. In a controlled shutdown the only broker has none.
-controlled.shutdown.enable=false
 
 # One node holds every copy.
 offsets.topic.replication.factor=1
