@@ -1,6 +1,6 @@
 //! What tablecast was to show, workload by workload.
 
-use crate::contender::{Contender, DEBEZIUM, Figures, TABLECAST_TCP, TABLECAST_UNIX};
+use crate::contender::{Contender, DEBEZIUM, Figures, Outcome, TABLECAST_TCP, TABLECAST_UNIX};
 use crate::report::{Report, Target, two_digits};
 use crate::services::Via;
 
@@ -42,9 +42,21 @@ pub fn of(report: &mut Report, workload: &'static str) {
 
 /// The rates of two contenders; the median of the rounds counts.
 fn ratio(report: &mut Report, workload: &'static str, of: Contender, to: Contender, least: f64) {
-    let Some(spread) = report.figures.ratio(workload, of, to, |outcome| outcome.rate) else { return };
-    let what = format!("{workload}: {} / {}, {}", of.shown(), to.shown(), spread.shown(two_digits));
-    report.target(&what, spread.median, Target::AtLeast(least));
+    beside(report, workload, &of.shown(), (of, to), |outcome| outcome.rate, Target::AtLeast(least));
+}
+
+/// A figure of one contender as a ratio to another's.
+fn beside(
+    report: &mut Report,
+    workload: &'static str,
+    shown: &str,
+    (of, to): (Contender, Contender),
+    figure: impl Fn(&Outcome) -> f64,
+    target: Target,
+) {
+    let Some(spread) = report.figures.ratio(workload, of, to, figure) else { return };
+    let what = format!("{workload}: {shown} / {}, {}", to.shown(), spread.shown(two_digits));
+    report.target(&what, spread.median, target);
 }
 
 fn cpu(report: &mut Report, workload: &'static str) {
@@ -56,9 +68,8 @@ fn cpu(report: &mut Report, workload: &'static str) {
 
 fn cpu_of_debeziums(report: &mut Report, workload: &'static str) {
     for of in [TABLECAST_TCP, TABLECAST_UNIX] {
-        let Some(spread) = report.figures.ratio(workload, of, DEBEZIUM, |outcome| outcome.cpu) else { continue };
-        let what = format!("{workload}: CPU, {} / {}, {}", of.shown(), DEBEZIUM.shown(), spread.shown(two_digits));
-        report.target(&what, spread.median, Target::AtMost(CPU_OF_DEBEZIUMS));
+        let (shown, target) = (format!("CPU, {}", of.shown()), Target::AtMost(CPU_OF_DEBEZIUMS));
+        beside(report, workload, &shown, (of, DEBEZIUM), |outcome| outcome.cpu, target);
     }
 }
 
@@ -79,7 +90,7 @@ fn memory(report: &mut Report, workload: &'static str, most: f64) {
     }
 }
 
-fn worst(figures: &Figures, workload: &'static str, figure: impl Fn(&crate::contender::Outcome) -> f64) -> Option<f64> {
+fn worst(figures: &Figures, workload: &'static str, figure: impl Fn(&Outcome) -> f64) -> Option<f64> {
     let of_tablecast =
         figures.of(workload).filter(|outcome| matches!(outcome.contender, Contender::Tablecast(..))).map(figure);
     of_tablecast.max_by(f64::total_cmp)
