@@ -90,11 +90,11 @@ fetch_postgres() {
 }
 
 maven() {
-    nice mvn -B -f "$ROOT/dev/pom.xml" "$@"
+    nice mvn -B -f "$ROOT/dev/pom.xml" -Dkafka.version="$KAFKA_VERSION" "$@"
 }
 
 fetch_kafka() {
-    maven dependency:copy-dependencies@kafka -Dfolder="$1" -Dkafka.version="$KAFKA_VERSION"
+    maven dependency:copy-dependencies@kafka -Dfolder="$1"
 }
 
 fetch_registry() {
